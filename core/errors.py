@@ -1,0 +1,35 @@
+"""The one error family: every message is a single line that says what to do next.
+
+Knows nothing of the rest. Errors of one recording (`MediaError`, `TranscriptionError`) become a
+`failed` or `partial` record; all others end the command with their exit code.
+"""
+
+
+class FastAdaSPError(Exception):
+    """Base of every error that fastadasp raises on purpose.
+
+    Attributes:
+        exit_code: what the command line returns when this error ends a command.
+    """
+
+    exit_code: int = 1
+
+
+class UsageError(FastAdaSPError):
+    """The request cannot be meant as written: flag, preset, manifest or input list."""
+
+    exit_code = 2
+
+
+class StartError(FastAdaSPError):
+    """The work cannot begin: model, device, dtype or offline cache."""
+
+    exit_code = 3
+
+
+class MediaError(FastAdaSPError):
+    """A recording cannot be read, or not to its end."""
+
+
+class TranscriptionError(FastAdaSPError):
+    """The model could not turn a segment into text."""

@@ -1,0 +1,269 @@
+"""The frozen records that cross floors, and the JSON line of one recording.
+
+Knows no torch, no files, no model. Field order and names of `Transcript` are the JSON contract:
+`to_json` writes every key, unknown is null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Seconds = float
+Waveform = npt.NDArray[np.float32]
+Status = Literal["ok", "partial", "failed"]
+Json = dict[str, Any]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One input that was found, not yet read.
+
+    Attributes:
+        id: stable name, unique in a run: posix path relative to the input that brought it.
+        path: where it lies.
+        text: reference text of the input manifest, if it brought one.
+        error: why it can already be given up (a missing path among good ones), else None.
+    """
+
+    id: str
+    path: Path
+    text: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of one recording, short enough for the model's window.
+
+    Attributes:
+        recording_id: `Recording.id` it was cut from.
+        index: 0, 1, ... in order of time.
+        start: seconds from the recording's beginning.
+        samples: mono waveform in [-1, 1], shape (n,), at `sample_rate`.
+        sample_rate: Hz.
+    """
+
+    recording_id: str
+    index: int
+    start: Seconds
+    samples: Waveform = field(repr=False)
+    sample_rate: int = 16_000
+
+    @property
+    def duration(self) -> Seconds:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+    @property
+    def end(self) -> Seconds:
+        """Seconds from the recording's beginning."""
+        return self.start + self.duration
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one segment cost, or (added up) one recording.
+
+    Times are this segment's share of its batch, by audio seconds; FLOPs count 2 per multiply-add,
+    attention as the full square; bytes are those of the decoder's KV cache at the end of prefill
+    and of the whole process at its peak.
+    """
+
+    encode_s: Seconds = 0.0
+    prefill_s: Seconds = 0.0
+    decode_s: Seconds = 0.0
+    first_token_s: Seconds = 0.0
+    prompt_tokens: int = 0
+    audio_in: int = 0
+    audio_kept: int = 0
+    generated: int = 0
+    encoder_flops: int = 0
+    prefill_full_flops: int = 0
+    prefill_flops: int = 0
+    decode_full_flops: int = 0
+    decode_flops: int = 0
+    kv_bytes_full: int = 0
+    kv_bytes: int = 0
+    peak_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """The model's answer to one segment.
+
+    Attributes:
+        recording_id: as in the segment.
+        index: as in the segment.
+        start, end: seconds from the recording's beginning.
+        text: decoded text, stripped; empty when `error` is set.
+        cost: what it took.
+        batch_size: how many segments went through the model together.
+        warnings: names such as `reduction_capped:0.41`, `repetition_retried`, `max_tokens_reached`.
+        error: one line when the segment could not be transcribed, else None.
+    """
+
+    recording_id: str
+    index: int
+    start: Seconds
+    end: Seconds
+    text: str
+    cost: Cost = Cost()
+    batch_size: int = 1
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a recording failed or is only partly done."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stitched piece of text with its times in seconds."""
+
+    start: Seconds
+    end: Seconds
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time of a recording went, in seconds (shares of batches, by audio seconds)."""
+
+    load_audio_s: Seconds = 0.0
+    segment_s: Seconds = 0.0
+    encode_s: Seconds = 0.0
+    prefill_s: Seconds = 0.0
+    decode_s: Seconds = 0.0
+    first_token_s: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts summed over segments; `per_second` is generated tokens per decode second."""
+
+    prompt: int = 0
+    audio_in: int = 0
+    audio_kept: int = 0
+    generated: int = 0
+    per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """FLOPs (2 per multiply-add), summed over segments.
+
+    `reduction` is the cut of LM prefill FLOPs that was reached, `total_reduction` the cut of
+    encoder + prefill + decode.
+    """
+
+    encoder: int = 0
+    prefill_full: int = 0
+    prefill: int = 0
+    decode_full: int = 0
+    decode: int = 0
+    reduction_target: float = 0.0
+    reduction: float | None = None
+    total_reduction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """KV cache bytes of the largest segment at the end of prefill; peak of the process."""
+
+    kv_bytes_full: int = 0
+    kv_bytes: int = 0
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Identity of the input file; `sha256` is None unless hashing was asked for."""
+
+    size: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The record of one recording and task: one JSON line, unique by (id, task)."""
+
+    schema_version: int
+    id: str
+    audio_filepath: str
+    status: Status
+    error: Failure | None
+    warnings: tuple[str, ...]
+    task: str
+    language: str | None
+    target_language: str | None
+    model: str
+    model_revision: str | None
+    version: str
+    preset: str
+    overrides: Json
+    method: str
+    schedule: str
+    start_layer: int | None
+    positions: str
+    text: str | None
+    pred_text: str
+    label: str | None
+    segments: tuple[Span, ...]
+    coverage: float | None
+    duration: Seconds | None
+    time: Seconds | None
+    rtf: float | None
+    rtfx: float | None
+    rtfx_model: float | None
+    latency: Latency
+    tokens: Tokens
+    flops: Flops
+    memory: Memory
+    device: str
+    dtype: str
+    batch_size: int | None
+    num_beams: int
+    source: Source
+    settings_hash: str
+
+    def to_json(self) -> Json:
+        """A plain dict in the contract's key order."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Totals of a run; rates are sums over sums, never means of per-file values.
+
+    Attributes:
+        ok, partial, failed, skipped: numbers of recordings.
+        audio_s: seconds of audio transcribed.
+        wall_s: seconds from the first recording to the last, model loading left out.
+        model_s: seconds of encode + prefill + decode.
+        prefill_full_flops, prefill_flops: summed over all segments.
+        failures: (id, message) of each failed or partial recording, in order.
+    """
+
+    ok: int = 0
+    partial: int = 0
+    failed: int = 0
+    skipped: int = 0
+    audio_s: Seconds = 0.0
+    wall_s: Seconds = 0.0
+    model_s: Seconds = 0.0
+    prefill_full_flops: int = 0
+    prefill_flops: int = 0
+    failures: tuple[tuple[str, str], ...] = ()
