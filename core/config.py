@@ -1,0 +1,132 @@
+"""What a run does and where its output goes: frozen, decided once.
+
+Knows errors and nothing else of the house. `core.flags` makes these from a preset and flags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+DEFAULT_MODEL = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class ReductionConfig:
+    """How many audio tokens go, where and by which method.
+
+    Attributes:
+        method: a name of `core.methods`; `none` in the preset that reduces nothing.
+        schedule: once | constant | decay | input.
+        reduce: share of the LM's prefill FLOPs to cut, 0 to 0.9.
+        positions: reindex (gaps closed, as the paper's code does) | keep (the first member's).
+        start_fraction: first reduced layer as a fraction of the decoder's depth.
+        start_layer: the same as a layer's index; wins over the fraction.
+        size_bias: add the log of a merged token's size to its attention logits.
+    """
+
+    method: str
+    schedule: str
+    reduce: float
+    positions: str
+    start_fraction: float
+    start_layer: int | None = None
+    size_bias: bool = False
+
+    def first_layer(self, n_layers: int) -> int:
+        """Index of the first reduced layer in a decoder of `n_layers`."""
+        if self.start_layer is None:
+            return min(int(self.start_fraction * n_layers + 0.5), n_layers - 1)
+        if self.start_layer >= n_layers:
+            raise UsageError(
+                f"--start-layer {self.start_layer}: the model has layers 0 to {n_layers - 1}"
+            )
+        return self.start_layer
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that a run needs to know about itself, except where its output goes.
+
+    Attributes:
+        task: asr | st | er | sv | sqa | ac | chat.
+        language: spoken language, None = detect.
+        target_language: language of the translation (st), else None.
+        question: for sqa and chat.
+        prompt: replaces the task's own prompt.
+        preset: name of the preset that the reduction started from.
+        overrides: the flags that changed it, by name.
+        reduction: preset and flags together.
+        model: id or path.
+        device, dtype: `auto` leaves the choice to the model loader.
+        batch_size: segments that go through the model together, None = auto.
+        num_beams: beams of the search.
+        max_new_tokens: cap for each segment, None = by its length.
+        segment: vad | fixed | whole.
+        chunk_length: seconds of the longest segment, None = the model's choice.
+        offline: never ask the network.
+    """
+
+    task: str
+    reduction: ReductionConfig
+    language: str | None = None
+    target_language: str | None = None
+    question: str | None = None
+    prompt: str | None = None
+    preset: str = "none"
+    overrides: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int | None = None
+    num_beams: int = 1
+    max_new_tokens: int | None = None
+    segment: str = "vad"
+    chunk_length: float | None = None
+    offline: bool = False
+
+    @property
+    def settings_hash(self) -> str:
+        """Fingerprint of all that changes the text: not names, device, batch size or the network.
+
+        A model folder counts by its place on the disk, so two ways to write it are one.
+        """
+        harmless = ("preset", "overrides", "device", "batch_size", "offline")
+        settings = {key: value for key, value in asdict(self).items() if key not in harmless}
+        if Path(self.model).is_dir():
+            settings["model"] = str(Path(self.model).resolve())
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputConfig:
+    """Where the output of a run goes and how much is said on the way.
+
+    Attributes:
+        output_dir: folder of `results.jsonl` and side files; None = JSON lines on stdout.
+        formats: jsonl and the side formats asked for.
+        overwrite: redo everything, also over results of other settings.
+        fail_fast: end at the first recording that failed.
+        quiet: only errors on stderr.
+        no_progress: no bar, also on a terminal.
+        null: paths on stdin end with NUL.
+    """
+
+    output_dir: Path | None = None
+    formats: tuple[str, ...] = ("jsonl",)
+    overwrite: bool = False
+    fail_fast: bool = False
+    quiet: bool = False
+    no_progress: bool = False
+    null: bool = False
+
+    @property
+    def side_formats(self) -> tuple[str, ...]:
+        """The formats that are one file for each recording."""
+        return tuple(name for name in self.formats if name != "jsonl")

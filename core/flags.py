@@ -1,0 +1,251 @@
+"""From what a user says to a `RunConfig`: a preset, then single flags on top, all of it validated.
+
+Knows presets, config and errors; no torch, no model, no method: whether a method or a language
+exists is asked of those who know. `resolve` is the way in for the command line and for Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar, Unpack
+
+import presets
+from presets import DEFAULT_BY_TASK, MAX_REDUCE, POSITIONS, SCHEDULES, Preset, PresetError
+
+from .config import DEFAULT_MODEL, OutputConfig, ReductionConfig, RunConfig
+from .errors import UsageError
+
+TASKS = tuple(DEFAULT_BY_TASK)
+TASK_ALIASES = {"transcribe": "asr", "translate": "st"}
+SEGMENT_MODES = ("vad", "fixed", "whole")
+FORMATS = ("jsonl", "srt", "vtt", "txt", "tsv", "json")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+Number = TypeVar("Number", int, float)
+
+
+class Flags(TypedDict, total=False):
+    """What a user may say; None or left out = the default. Names are those of the long flags."""
+
+    task: str | None
+    lang: str | None
+    language: str | None
+    question: str | None
+    prompt: str | None
+    preset: str | None
+    reduce: float | None
+    method: str | None
+    schedule: str | None
+    start_layer: int | None
+    positions: str | None
+    size_bias: bool | None
+    model: str | None
+    device: str | None
+    dtype: str | None
+    batch_size: int | str | None
+    num_beams: int | None
+    max_new_tokens: int | None
+    segment: str | None
+    chunk_length: float | None
+    offline: bool | None
+
+
+REDUCTION_FLAGS = ("reduce", "method", "schedule", "start_layer", "positions", "size_bias")
+
+
+def resolve(**flags: Unpack[Flags]) -> RunConfig:
+    """The task's default preset or the one named, then flags on top; all of it validated.
+
+    Raises:
+        UsageError: names the flag, what is wrong with it, and the way out.
+    """
+    said = _said(flags)
+    task = task_name(said.get("task", "asr"))
+    language, target = _languages(task, said)
+    _check_question(task, said)
+    model = said.get("model", DEFAULT_MODEL)
+    preset, base = _presets(task, said)
+    overrides = {name: said[name] for name in REDUCTION_FLAGS if name in said}
+    segment = _choice("--segment", said.get("segment", "vad"), SEGMENT_MODES)
+    chunk_length = _above_zero("--chunk-length", said.get("chunk_length"))
+    if segment == "whole" and chunk_length is not None:
+        raise UsageError("--segment whole makes no chunks: leave out --chunk-length, or use fixed")
+    return RunConfig(
+        task=task,
+        language=language,
+        target_language=target,
+        question=said.get("question"),
+        prompt=said.get("prompt"),
+        preset=preset.name,
+        overrides=overrides,
+        reduction=_reduction(_for_model(base, model), overrides),
+        model=model,
+        device=_device(said.get("device", "auto")),
+        dtype=_dtype(said.get("dtype", "auto")),
+        batch_size=_batch_size(said.get("batch_size", "auto")),
+        num_beams=_above_zero("--num-beams", said.get("num_beams", 1)) or 1,
+        max_new_tokens=_above_zero("--max-new-tokens", said.get("max_new_tokens")),
+        segment=segment,
+        chunk_length=chunk_length,
+        offline=bool(said.get("offline", False)),
+    )
+
+
+def notices(**flags: Unpack[Flags]) -> tuple[str, ...]:
+    """What a user should be told about flags that are allowed but easily misread."""
+    said = _said(flags)
+    task = task_name(said.get("task", "asr"))
+    found = []
+    if task == "asr" and "lang" in said and "language" not in said:
+        found.append(
+            f"--lang {said['lang']} is taken as the spoken language; to translate add --task st"
+        )
+    preset = _load(said.get("preset", DEFAULT_BY_TASK[task]))
+    if task not in preset.tasks:
+        found.append(f"preset {preset.name} is meant for {', '.join(preset.tasks)}, not for {task}")
+    return tuple(found)
+
+
+def resolve_output(
+    output_dir: str | Path | None = None,
+    formats: str | Sequence[str] | None = None,
+    **switches: bool,
+) -> OutputConfig:
+    """Output side of a run; `formats` as a comma list or a sequence of names."""
+    words = formats.split(",") if isinstance(formats, str) else formats or ("jsonl",)
+    asked = (word.strip().lower() for word in words)
+    names = tuple(dict.fromkeys(_choice("--format", name, FORMATS) for name in asked if name))
+    if not names:
+        raise UsageError(f"--format is empty; choose from {', '.join(FORMATS)}")
+    if output_dir is None and names != ("jsonl",):
+        raise UsageError(f"--format {','.join(names)} writes files: say where with -o DIR")
+    folder = None if output_dir is None else Path(output_dir)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder} is a file; give a folder")
+    return OutputConfig(output_dir=folder, formats=names, **switches)
+
+
+def task_name(name: str) -> str:
+    """The short name of a task, aliases resolved."""
+    word = name.strip().lower()
+    return _choice("--task", TASK_ALIASES.get(word, word), (*TASKS, *TASK_ALIASES))
+
+
+def _said(flags: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in flags if name not in Flags.__annotations__]
+    if unknown:
+        allowed = ", ".join(Flags.__annotations__)
+        raise UsageError(f"unknown setting {', '.join(unknown)}; settings are {allowed}")
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _languages(task: str, said: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    spoken, lang = _code(said.get("language")), _code(said.get("lang"))
+    if task == "st":
+        if lang is None:
+            heard = f" (--language {spoken} is the spoken one)" if spoken else ""
+            raise UsageError(f"--task st needs the language to translate into: --lang CODE{heard}")
+        return spoken, lang
+    if lang is None:
+        return spoken, None
+    if task != "asr":
+        raise UsageError(
+            f"--lang is the target of --task st; for {task} say the spoken language with --language"
+        )
+    if spoken not in (None, lang):
+        raise UsageError(
+            f"--lang {lang} and --language {spoken} differ; for a translation add --task st"
+        )
+    return lang, None
+
+
+def _code(value: str | None) -> str | None:
+    code = (value or "").strip().lower()
+    return None if code in ("", "auto") else code
+
+
+def _check_question(task: str, said: Mapping[str, Any]) -> None:
+    asked = [name for name in ("question", "prompt") if said.get(name)]
+    if task == "sqa" and not asked:
+        raise UsageError('--task sqa needs a question: --question "..."')
+    if task == "chat" and not asked:
+        raise UsageError('--task chat needs something to say: --prompt "..."')
+    if "question" in asked and task not in ("sqa", "chat"):
+        raise UsageError(f"--question goes with --task sqa, not with {task}; or use --prompt")
+
+
+def _presets(task: str, said: Mapping[str, Any]) -> tuple[Preset, Preset]:
+    """The preset that was asked for, and the one that the numbers come from."""
+    preset = _load(said.get("preset", DEFAULT_BY_TASK[task]))
+    bare = preset.method == "none" and "method" not in said and said.get("reduce", 0) != 0
+    return preset, _load(DEFAULT_BY_TASK[task]) if bare else preset
+
+
+def _load(name: str) -> Preset:
+    try:
+        return presets.load(name)
+    except PresetError as error:
+        raise UsageError(f"--preset: {error}") from error
+
+
+def _for_model(preset: Preset, model: str) -> Preset:
+    try:
+        return preset.for_model(model)
+    except PresetError as error:
+        raise UsageError(f"--preset: {error}") from error
+
+
+def _reduction(preset: Preset, overrides: Mapping[str, Any]) -> ReductionConfig:
+    base = ReductionConfig(
+        method=preset.method,
+        schedule=preset.schedule,
+        reduce=preset.reduce,
+        positions=preset.positions,
+        start_fraction=preset.start,
+        size_bias=preset.size_bias,
+    )
+    config = replace(base, **overrides)
+    if not 0 <= config.reduce <= MAX_REDUCE:
+        raise UsageError(
+            f"--reduce {config.reduce:g}: the share of prefill FLOPs to cut goes from 0 to "
+            f"{MAX_REDUCE}, as in --reduce 0.3"
+        )
+    if config.start_layer is not None and config.start_layer < 0:
+        raise UsageError(f"--start-layer {config.start_layer}: layers are counted from 0")
+    _choice("--schedule", config.schedule, SCHEDULES)
+    _choice("--positions", config.positions, POSITIONS)
+    return config
+
+
+def _choice(flag: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise UsageError(f"{flag} {value}: choose one of {', '.join(choices)}")
+    return value
+
+
+def _above_zero(flag: str, value: Number | None) -> Number | None:
+    if value is not None and not value > 0:
+        raise UsageError(f"{flag} {value}: must be above 0")
+    return value
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise UsageError(f"--device {value}: choose one of auto, cpu, cuda, cuda:N, mps")
+    return value
+
+
+def _dtype(value: str) -> str:
+    return _choice("--dtype", DTYPE_ALIASES.get(value, value), DTYPES)
+
+
+def _batch_size(value: int | str) -> int | None:
+    if value == "auto":
+        return None
+    if not str(value).isdecimal() or int(value) < 1:
+        raise UsageError(f"--batch-size {value}: give auto or a number from 1 up")
+    return int(value)
