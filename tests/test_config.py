@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import ReductionConfig, RunConfig
+from core.errors import UsageError
+from core.flags import notices, resolve, resolve_output
+
+ST = {"task": "st", "lang": "de"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "preset", "reduce"),
+    [
+        ({}, "asr-safe", 0.2),
+        (ST, "st-safe", 0.2),
+        ({"task": "er"}, "er-aggressive", 0.5),
+        ({"task": "sv"}, "er-aggressive", 0.5),
+        ({"task": "sqa", "question": "who?"}, "er-aggressive", 0.5),
+        ({"task": "ac"}, "er-aggressive", 0.5),
+        ({"task": "chat", "prompt": "hello"}, "er-aggressive", 0.5),
+        ({"preset": "none"}, "none", 0.0),
+    ],
+)
+def test_a_task_has_its_preset(flags: dict[str, Any], preset: str, reduce: float) -> None:
+    config = resolve(**flags)
+    assert (config.preset, config.reduction.reduce, config.overrides) == (preset, reduce, {})
+
+
+def test_aliases_of_tasks() -> None:
+    assert resolve(task="transcribe").task == "asr"
+    assert resolve(task="translate", lang="de").task == "st"
+
+
+def test_flags_lie_on_top_of_the_preset_and_are_remembered() -> None:
+    config = resolve(reduce=0.3, schedule="decay", start_layer=4, positions="reindex")
+    assert config.preset == "asr-safe"
+    assert config.reduction == ReductionConfig(
+        "fastadasp", "decay", 0.3, "reindex", start_fraction=0.0, start_layer=4
+    )
+    assert config.overrides == {
+        "reduce": 0.3,
+        "schedule": "decay",
+        "start_layer": 4,
+        "positions": "reindex",
+    }
+
+
+def test_none_with_a_level_takes_the_tasks_method() -> None:
+    config = resolve(preset="none", reduce=0.3, task="er")
+    er = resolve(task="er").reduction
+    assert config.preset == "none"
+    assert config.reduction == replace(er, reduce=0.3)
+
+
+def test_none_stays_none_at_level_zero() -> None:
+    assert resolve(preset="none", reduce=0).reduction.method == "none"
+
+
+def test_the_models_exceptions_are_applied() -> None:
+    assert resolve(model="embedded").reduction.start_fraction == 0
+    assert resolve(model="Qwen/Qwen2-Audio-7B-Instruct").reduction.start_fraction == 0.0625
+
+
+@pytest.mark.parametrize(
+    ("fraction", "layer", "n_layers", "first"),
+    [(0.0625, None, 32, 2), (0.094, None, 32, 3), (0.0, None, 8, 0), (1.0, None, 8, 7)],
+)
+def test_first_layer(fraction: float, layer: int | None, n_layers: int, first: int) -> None:
+    config = ReductionConfig("m", "once", 0.1, "keep", fraction, layer)
+    assert config.first_layer(n_layers) == first
+
+
+def test_start_layer_wins_and_must_exist() -> None:
+    config = ReductionConfig("m", "once", 0.1, "keep", 0.5, start_layer=7)
+    assert config.first_layer(8) == 7
+    with pytest.raises(UsageError, match="layers 0 to 6"):
+        config.first_layer(7)
+
+
+@pytest.mark.parametrize(
+    ("flags", "way_out"),
+    [
+        ({"task": "st"}, "--lang CODE"),
+        ({"task": "st", "language": "de"}, r"--lang CODE \(--language de is the spoken one\)"),
+        ({"task": "asd"}, "choose one of asr, st"),
+        ({"task": "er", "lang": "de"}, "--language"),
+        ({"lang": "de", "language": "en"}, "differ"),
+        ({"task": "sqa"}, "--question"),
+        ({"task": "chat"}, "--prompt"),
+        ({"question": "who?"}, "--task sqa"),
+        ({"reduce": 0.95}, "0 to 0.9"),
+        ({"reduce": -0.1}, "0 to 0.9"),
+        ({"reduce": float("nan")}, "0 to 0.9"),
+        ({"reduce": 30}, "0 to 0.9"),
+        ({"preset": "asr-saef"}, "choose one of none, asr-safe"),
+        ({"schedule": "wonce"}, "once, constant, decay, input"),
+        ({"positions": "kept"}, "reindex, keep"),
+        ({"start_layer": -1}, "counted from 0"),
+        ({"device": "gpu"}, "auto, cpu, cuda"),
+        ({"dtype": "int8"}, "float32"),
+        ({"batch_size": 0}, "auto or a number"),
+        ({"batch_size": "many"}, "auto or a number"),
+        ({"num_beams": 0}, "above 0"),
+        ({"max_new_tokens": -1}, "above 0"),
+        ({"chunk_length": 0.0}, "above 0"),
+        ({"segment": "words"}, "vad, fixed, whole"),
+        ({"segment": "whole", "chunk_length": 20.0}, "leave out --chunk-length"),
+        ({"redcue": 0.3}, "settings are task"),
+    ],
+)
+def test_confusions_are_refused_with_the_way_out(flags: dict[str, Any], way_out: str) -> None:
+    with pytest.raises(UsageError, match=way_out) as error:
+        resolve(**flags)
+    assert "\n" not in str(error.value)
+
+
+def test_the_spoken_language() -> None:
+    assert resolve(lang="DE").language == "de"
+    assert resolve(language="auto").language is None
+    assert resolve(**ST, language="en").language == "en"
+    assert resolve(**ST).target_language == "de"
+    assert resolve(lang="de", language="de").target_language is None
+
+
+def test_what_is_easily_misread_is_said() -> None:
+    assert "spoken language" in notices(lang="de")[0]
+    assert notices(**ST) == ()
+    assert notices() == ()
+    assert "meant for er" in notices(preset="er-aggressive")[0]
+
+
+def test_short_names_of_dtypes_and_devices() -> None:
+    config = resolve(dtype="bf16", device="cuda:1", batch_size="8")
+    assert (config.dtype, config.device, config.batch_size) == ("bfloat16", "cuda:1", 8)
+    assert resolve(batch_size="auto").batch_size is None
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"task": "ac"},
+    {"language": "de"},
+    {"prompt": "Write it down."},
+    {"reduce": 0.3},
+    {"method": "random"},
+    {"schedule": "decay"},
+    {"start_layer": 3},
+    {"positions": "reindex"},
+    {"size_bias": True},
+    {"model": "other"},
+    {"dtype": "bfloat16"},
+    {"num_beams": 5},
+    {"max_new_tokens": 3},
+    {"segment": "fixed"},
+    {"chunk_length": 9.0},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_hash_sees_what_changes_the_text(change: dict[str, Any]) -> None:
+    assert resolve(**change).settings_hash != resolve().settings_hash
+
+
+@pytest.mark.parametrize(
+    "same",
+    [{"batch_size": 4}, {"device": "cpu"}, {"offline": True}, {"preset": "asr-safe"}],
+)
+def test_the_hash_does_not_see_the_rest(same: dict[str, Any]) -> None:
+    assert resolve(**same).settings_hash == resolve().settings_hash
+
+
+def test_every_field_is_in_the_hash_or_known_to_be_harmless() -> None:
+    fields = set(RunConfig.__dataclass_fields__)
+    harmless = {"preset", "overrides", "device", "batch_size", "offline"}
+    by_flag = {name for change in CHANGES for name in change}
+    reduction = {"reduction"}
+    elsewhere = {"target_language", "question"}
+    assert fields - harmless - by_flag - reduction == elsewhere
+    assert resolve(**ST).settings_hash != resolve(task="st", lang="en").settings_hash
+    one, other = (resolve(task="sqa", question=word).settings_hash for word in ("who?", "when?"))
+    assert one != other
+
+
+def test_a_model_folder_is_one_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve(model="./model").settings_hash == resolve(model="model").settings_hash
+    assert resolve(model="model").model == "model"
+
+
+def test_formats(tmp_path: Path) -> None:
+    output = resolve_output(tmp_path, "jsonl, srt,srt,vtt")
+    assert output.formats == ("jsonl", "srt", "vtt")
+    assert output.side_formats == ("srt", "vtt")
+    assert resolve_output().formats == ("jsonl",)
+
+
+def test_formats_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="-o DIR"):
+        resolve_output(None, "srt")
+    with pytest.raises(UsageError, match="jsonl, srt, vtt"):
+        resolve_output(tmp_path, "docx")
+    with pytest.raises(UsageError, match="is empty"):
+        resolve_output(tmp_path, ",")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        resolve_output(tmp_path / "file")
