@@ -1,0 +1,262 @@
+"""Any container and codec through FFmpeg's libraries (PyAV), with the time stamps as the judge.
+
+FFmpeg drops what it cannot read without a word; what is missing shows in the time stamps and in
+the length that the header declares. Holes become silence, so that a sample's place is its time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import MediaError
+from ..records import Seconds
+from .blocks import BLOCK_SECONDS, BLOCK_VALUES, NativeBlock, mono, one_line
+
+_Planes = tuple[int, npt.NDArray[Any]]  # (Hz, (channels, n) as the codec delivers it)
+
+_GAP = 0.1  # seconds by which time stamps may wander before it is a hole
+_SHORT = 0.5  # seconds by which a declared length may exceed the real one (priming, rounding)
+_LONGEST_GAP = 3600.0  # believed in a file that declares no length
+# Only these say in their header how long they are; elsewhere FFmpeg guesses from bit rate and size.
+_DECLARING = frozenset({"mov", "matroska", "flac", "wav", "aiff", "caf", "w64"})
+# Cut out of something longer, these begin with frames that lean on lost ones.
+_RAW_STREAMS = frozenset({"mp3", "aac", "mpegts"})
+# These cannot express "no sound for a while", so a hole in the time stamps is damage.
+_GAPLESS = frozenset({"ogg", "flac"})
+
+
+@dataclass
+class _Progress:
+    """What was read of one track so far, and what went wrong.
+
+    Attributes:
+        kind: FFmpeg's name of the container.
+        declared: seconds at which the track ends by a trustworthy header, else None.
+        alone: `declared` is the track's own; else it is the container's, so all tracks count.
+        position: seconds of sound delivered, silence in holes included.
+        reached: seconds up to which packets of any track were seen.
+        gaps: seconds of silence put in.
+        errors: undecodable packets with good ones behind them.
+        tail_errors: those with none behind them so far.
+        broken: why reading stopped early.
+    """
+
+    kind: str
+    declared: Seconds | None = None
+    alone: bool = True
+    position: Seconds = 0.0
+    reached: Seconds = 0.0
+    gaps: Seconds = 0.0
+    errors: int = 0
+    tail_errors: int = 0
+    broken: str = ""
+
+    def good_frame(self) -> None:
+        """The errors so far were not the end."""
+        if self.position or self.kind not in _RAW_STREAMS:
+            self.errors += self.tail_errors
+        self.tail_errors = 0
+
+    def verdict(self) -> str:
+        """One line on what is missing; empty when all is well."""
+        end = self.position if self.alone else max(self.position, self.reached)
+        at = f"breaks off at {self.position:.1f} s"
+        if not self.position and self.tail_errors:
+            return "not one frame of its audio track can be decoded"
+        if self.declared is not None and end < self.declared - _SHORT:
+            return f"{at} of {self.declared:.1f} s"
+        if self.broken:
+            return f"{at}: {self.broken}"
+        # behind an mp3 there may be tags, which look like a bad frame
+        if self.tail_errors and self.kind != "mp3":
+            return f"{at}: its last frame is not whole"
+        if self.errors or (self.gaps and self.kind in _GAPLESS):
+            return f"damaged: {self.errors} unreadable frames, {self.gaps:.1f} s put to silence"
+        return ""
+
+
+def av_duration(path: Path) -> Seconds | None:
+    """Seconds that FFmpeg reads from the header or estimates."""
+    with _open(path) as container:
+        stream = _audio_stream(container)
+        return _stream_end(container, stream) or _container_end(container)
+
+
+def read_av(path: Path, warn: Callable[[str], None] | None = None) -> Iterator[NativeBlock]:
+    """Blocks of the best audio track; MediaError at the end when something of it is missing."""
+    with _open(path) as container:
+        stream = _audio_stream(container)
+        state = _Progress(kind=container.format.name.split(",")[0])
+        if state.kind in _DECLARING or (state.kind == "mp3" and _has_frame_count(path)):
+            own = _stream_end(container, stream)
+            state.alone = own is not None
+            state.declared = own or _container_end(container)
+        yield from _blocks(_in_time(_frames(container, stream, state), container, state))
+    if state.kind == "ogg" and _ogg_is_cut(path):
+        state.broken = state.broken or "the file ends inside a page"
+    if verdict := state.verdict():
+        raise MediaError(verdict)
+    if state.gaps >= _SHORT and warn is not None:
+        warn(f"{state.gaps:.1f} s without sound data, filled with silence")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    import av
+
+    try:
+        # "file:" because FFmpeg takes "call:1.m4a" for a protocol; and a playlist in disguise must
+        # not reach the network
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if b"ftyp" in _head(path, 12):  # mp4 and its kin keep their index at the end
+            raise MediaError("breaks off before its index (moov): copy it again") from None
+        raise MediaError(f"not a readable audio or video file ({one_line(error)})") from None
+    with container:
+        yield container
+
+
+def _audio_stream(container: Any) -> Any:
+    stream = container.streams.best("audio")
+    if stream is None:
+        found = "a video without an audio track" if container.streams.video else "no audio in it"
+        raise MediaError(found)
+    if stream.codec_context is None:
+        raise MediaError("an audio track in a codec that cannot be decoded")
+    return stream
+
+
+def _stream_end(container: Any, stream: Any) -> Seconds | None:
+    """Where the track ends by its own header, in seconds from the container's beginning."""
+    if not stream.duration:
+        return None
+    start = float((stream.start_time or 0) * stream.time_base)
+    return max(0.0, start - (container.start_time or 0) / 1e6) + float(
+        stream.duration * stream.time_base
+    )
+
+
+def _container_end(container: Any) -> Seconds | None:
+    return container.duration / 1e6 if container.duration else None
+
+
+def _frames(container: Any, stream: Any, state: _Progress) -> Iterator[Any]:
+    """Decoded frames of the track; bad packets are counted and passed over."""
+    import av
+
+    packets = container.demux()
+    start = (container.start_time or 0) / 1e6
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError) as error:
+            state.broken = one_line(error)
+            return
+        if packet is None:
+            return
+        if packet.pts is not None:
+            end = packet.pts + (packet.duration or 0)
+            state.reached = max(state.reached, float(end * packet.time_base) - start)
+        if packet.stream_index == stream.index:
+            yield from _decoded(packet, state)
+
+
+def _decoded(packet: Any, state: _Progress) -> Iterator[Any]:
+    import av
+
+    try:
+        frames = packet.decode()
+    except av.FFmpegError:
+        state.tail_errors += packet.size > 0  # an empty packet only flushes the codec
+        return
+    for frame in frames:
+        if packet.size:
+            state.good_frame()
+        yield frame
+    state.tail_errors += packet.is_corrupt  # half a packet of PCM still decodes
+
+
+def _in_time(frames: Iterable[Any], container: Any, state: _Progress) -> Iterator[_Planes]:
+    """Samples of the frames, with silence where the time stamps leave a hole."""
+    origin = None if container.start_time is None else container.start_time / 1e6
+    for frame in frames:
+        if frame.time is not None:
+            origin = frame.time if origin is None else origin
+            gap = frame.time - origin - state.position
+            limit = _LONGEST_GAP if state.declared is None else state.declared - state.position
+            if _GAP < gap <= limit:
+                yield from _silence(gap, frame.sample_rate)
+                state.gaps += gap
+                state.position += gap
+            elif abs(gap) > _GAP:  # the clock was set anew: go on from here
+                origin += gap
+        state.position += frame.samples / frame.sample_rate
+        yield frame.sample_rate, _planes(frame)
+
+
+def _silence(seconds: Seconds, rate: int) -> Iterator[_Planes]:
+    left = round(seconds * rate)
+    while left > 0:
+        size = min(left, BLOCK_SECONDS * rate)
+        yield rate, np.zeros((1, size), np.float32)
+        left -= size
+
+
+def _planes(frame: Any) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = frame.to_ndarray()
+    return array if frame.format.is_planar else array.reshape(frame.samples, -1).T
+
+
+def _blocks(parts: Iterable[_Planes]) -> Iterator[NativeBlock]:
+    """Thousands of small frames put together to blocks of one rate and channel count."""
+    held: list[npt.NDArray[Any]] = []
+    kind: tuple[int, int, np.dtype[Any]] | None = None
+    size = 0
+    for rate, planes in parts:
+        this = (rate, len(planes), planes.dtype)
+        full = size >= BLOCK_SECONDS * rate or size * len(planes) >= BLOCK_VALUES
+        if held and kind is not None and (this != kind or full):
+            yield kind[0], mono(np.concatenate(held, axis=1))
+            held, size = [], 0
+        kind = this
+        held.append(planes)
+        size += planes.shape[1]
+    if held and kind is not None:
+        yield kind[0], mono(np.concatenate(held, axis=1))
+
+
+def _head(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def _has_frame_count(path: Path) -> bool:
+    """Whether an mp3 begins with a Xing, Info or VBRI header; else its length is a guess."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        skip = 0
+        if head.startswith(b"ID3"):  # the tag's size: four bytes of seven bits
+            skip = 10 + sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
+        file.seek(skip)
+        frame = file.read(2048)
+    return any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
+
+
+def _ogg_is_cut(path: Path) -> bool:
+    """Whether the last page claims more bytes than the file has; FFmpeg drops it in silence."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 131_072))  # two pages of the largest size
+        tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27:  # byte 26 counts the segments, whose sizes follow
+        return True
+    return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
