@@ -1,0 +1,75 @@
+"""Records as lines of JSON: written, read back, and read from a file that a kill may have torn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..records import Failure, Flops, Json, Latency, Memory, Source, Span, Tokens, Transcript
+
+Key = tuple[str, str]
+
+
+class Entry(NamedTuple):
+    """One line of a results file; `key` is None for a line that is no record."""
+
+    key: Key | None
+    raw: bytes
+    data: Json
+
+
+def line(record: Transcript) -> str:
+    """The record as one line of JSON."""
+    return json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def record_of(data: Json) -> Transcript:
+    """The record behind a line, the inverse of `Transcript.to_json`."""
+    nested = {
+        "error": data["error"] and Failure(**data["error"]),
+        "warnings": tuple(data["warnings"]),
+        "segments": tuple(Span(**span) for span in data["segments"]),
+        "latency": Latency(**data["latency"]),
+        "tokens": Tokens(**data["tokens"]),
+        "flops": Flops(**data["flops"]),
+        "memory": Memory(**data["memory"]),
+        "source": Source(**data["source"]),
+    }
+    return Transcript(**{**data, **nested})
+
+
+def read_results(path: Path) -> Iterator[Json]:
+    """The records of a `results.jsonl`, the newest of each (id, task), without a torn last line."""
+    yield from (entry.data for entry in newest(entries(path)) if entry.key is not None)
+
+
+def entries(path: Path) -> Iterator[Entry]:
+    """Lines of the file; a last line without its end counts only when it is whole."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for raw in file:
+            data = _parse(raw)
+            if data is not None:
+                yield Entry((data["id"], data["task"]), raw.rstrip(b"\r\n") + b"\n", data)
+            elif raw.endswith(b"\n"):
+                yield Entry(None, raw, {})
+
+
+def newest(lines: Iterable[Entry]) -> list[Entry]:
+    """One entry for each key: the place of the first, the content of the last."""
+    found: dict[object, Entry] = {}
+    for number, entry in enumerate(lines):
+        found[entry.key or number] = entry
+    return list(found.values())
+
+
+def _parse(raw: bytes) -> Json | None:
+    try:
+        data = json.loads(raw)
+    except ValueError:
+        return None
+    wanted = {"id", "task", "status", "source", "settings_hash"}
+    return data if isinstance(data, dict) and wanted <= data.keys() else None

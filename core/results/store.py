@@ -1,0 +1,205 @@
+"""Where records go: JSON lines on a stream, or a folder that remembers what is done.
+
+`results.jsonl` grows by one synced line for each record, at once. A redone recording is appended
+too, and its older line leaves when the file is next rewritten (on open or close, by temporary file
+and rename), so at no moment is a finished line out of reach.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Protocol, Self, TextIO
+
+from ..errors import FastAdaSPError, UsageError
+from ..records import Json, Source, Transcript
+from .files import locked, replace_file, sync
+from .lines import Entry, Key, entries, line, newest, record_of
+from .writers import SideFiles
+
+RESULTS = "results.jsonl"
+
+
+class Sink(Protocol):
+    """What the pipeline needs of a place for records."""
+
+    def expect(self, ids: Iterable[str]) -> None:
+        """Announce recordings that will come."""
+
+    def done(self, key: Key, source: Source) -> bool:
+        """Whether this recording and task needs no more work."""
+
+    def write(self, record: Transcript) -> None:
+        """Take a record; it is safe when this returns."""
+
+
+class StreamSink:
+    """JSON lines on a text stream, flushed one by one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`, which stays open."""
+        self._stream = stream
+
+    def expect(self, ids: Iterable[str]) -> None:
+        """Nothing to prepare."""
+
+    def done(self, key: Key, source: Source) -> bool:
+        """A stream remembers nothing."""
+        return False
+
+    def write(self, record: Transcript) -> None:
+        """Print the record's line."""
+        self._stream.write(line(record))
+        self._stream.flush()
+
+
+class _Known(NamedTuple):
+    """What the store remembers of a finished line."""
+
+    source: Json
+    offset: int
+
+
+class Store:
+    """A folder of results, held by one process at a time.
+
+    Args:
+        folder: made when it is not there.
+        settings_hash: of this run; lines of other settings are refused without `overwrite`.
+        formats: side formats to write beside the lines.
+        overwrite: take nothing as done, and move lines of other settings to `results.jsonl.bak`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings_hash: str,
+        formats: Iterable[str] = (),
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Touch nothing yet: the folder is made and held on entering."""
+        self.path = folder / RESULTS
+        self._folder = folder
+        self._hash = settings_hash
+        self._overwrite = overwrite
+        self._side = SideFiles(folder, formats)
+        self._known: dict[Key, _Known] = {}
+        self._lines: set[Key] = set()
+        self._replaced = False
+        self._held = ExitStack()
+        self._file: BinaryIO
+
+    def __enter__(self) -> Self:
+        """Hold and repair the folder.
+
+        Raises:
+            UsageError: another run holds it, it cannot be written, or it has other settings.
+        """
+        with ExitStack() as undo:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                undo.enter_context(locked(self._folder))
+                self._open()
+            except OSError as error:
+                raise UsageError(f"cannot write into -o {self._folder}: {error}") from error
+            self._held = undo.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Drop the lines that were replaced and let go of the folder."""
+        with self._held:
+            try:
+                self._file.close()
+                if self._replaced:
+                    replace_file(self.path, _bytes(newest(entries(self.path))))
+            except OSError as trouble:
+                if error is None:
+                    raise _cannot_write(self._folder, trouble) from trouble
+
+    def expect(self, ids: Iterable[str]) -> None:
+        """Announce recordings, so that those with one stem get side files of their own."""
+        self._side.expect(ids)
+
+    def done(self, key: Key, source: Source) -> bool:
+        """Whether an ok line of the same file and settings is there; completes its side files."""
+        known = self._known.get(key)
+        if known is None or Source(**known.source) != source:
+            return False
+        if self._side.missing(key[0]):
+            with self.path.open("rb") as file:
+                file.seek(known.offset)
+                self._write_side(record_of(json.loads(file.readline())))
+        return True
+
+    def write(self, record: Transcript) -> None:
+        """Write the side files, then the line: the line is the mark that all is there."""
+        if record.status != "failed":
+            self._write_side(record)
+        try:
+            self._file.write(line(record).encode())
+            sync(self._file)
+        except OSError as error:
+            raise _cannot_write(self._folder, error) from error
+        key = (record.id, record.task)
+        self._replaced = self._replaced or key in self._lines
+        self._lines.add(key)
+
+    def _write_side(self, record: Transcript) -> None:
+        try:
+            self._side.write(record)
+        except OSError as error:
+            raise _cannot_write(self._folder, error) from error
+
+    def _open(self) -> None:
+        """Repair, sort out other settings, remember what is done, open for appending."""
+        found = newest(entries(self.path))
+        others = [entry for entry in found if entry.key and not self._ours(entry)]
+        if others and not self._overwrite:
+            raise UsageError(
+                f"{self.path} was made with other settings ({_settings(others[0].data)}): "
+                "choose another -o DIR, or redo it with --overwrite"
+            )
+        if others:
+            replace_file(self.path.with_suffix(".jsonl.bak"), _bytes(others))
+            found = [entry for entry in found if not entry.key or self._ours(entry)]
+        if self.path.exists() and _bytes(found) != self.path.read_bytes():
+            replace_file(self.path, _bytes(found))
+        self._remember(found)
+        self._file = self.path.open("ab")
+
+    def _ours(self, entry: Entry) -> bool:
+        return bool(entry.data.get("settings_hash") == self._hash)
+
+    def _remember(self, found: Iterable[Entry]) -> None:
+        offset = 0
+        for entry in found:
+            if entry.key is not None:
+                self._lines.add(entry.key)
+                if entry.data["status"] == "ok" and not self._overwrite:
+                    self._known[entry.key] = _Known(entry.data["source"], offset)
+            offset += len(entry.raw)
+        self._side.expect(name for name, _ in self._lines)
+
+
+def _cannot_write(folder: Path, error: OSError) -> FastAdaSPError:
+    return FastAdaSPError(f"cannot write into -o {folder}: {error.strerror or error}")
+
+
+def _bytes(found: Iterable[Entry]) -> bytes:
+    return b"".join(entry.raw for entry in found)
+
+
+def _settings(data: Json) -> str:
+    names = ("task", "target_language", "model", "preset", "num_beams")
+    said = [f"{name} {data[name]}" for name in names if data.get(name) is not None]
+    changed = [f"{name} {value}" for name, value in (data.get("overrides") or {}).items()]
+    return ", ".join(said + changed)

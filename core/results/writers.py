@@ -1,0 +1,148 @@
+"""Side formats of one record, by Whisper's conventions, and the names of their files.
+
+srt `HH:MM:SS,mmm`, vtt `MM:SS.mmm` with hours only when needed, tsv in whole milliseconds, txt one
+segment a line, json Whisper's own shape. UTF-8 and `\\n` everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from ..records import Seconds, Transcript
+from .files import replace_file
+
+
+def srt(record: Transcript) -> str:
+    """SubRip."""
+    blocks = (
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
+        for number, (start, end, text) in enumerate(_cues(record), start=1)
+    )
+    return "\n".join(blocks)
+
+
+def vtt(record: Transcript) -> str:
+    """WebVTT."""
+    blocks = (
+        f"{_clock(start, '.', hours=False)} --> {_clock(end, '.', hours=False)}\n{text}\n"
+        for start, end, text in _cues(record)
+    )
+    return "\n".join(("WEBVTT\n", *blocks))
+
+
+def txt(record: Transcript) -> str:
+    """One segment a line."""
+    return "".join(f"{_one_line(span.text)}\n" for span in record.segments if span.text)
+
+
+def tsv(record: Transcript) -> str:
+    """Start and end in milliseconds, text without tabs."""
+    rows = (
+        f"{_ms(span.start)}\t{_ms(span.end)}\t{_one_line(span.text)}\n"
+        for span in record.segments
+        if span.text
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def whisper_json(record: Transcript) -> str:
+    """Text, language and segments under the names that Whisper gives them."""
+    segments = [
+        {"id": number, "start": span.start, "end": span.end, "text": span.text}
+        for number, span in enumerate(record.segments)
+    ]
+    language = record.target_language or record.language
+    data = {"text": record.pred_text, "segments": segments, "language": language}
+    return json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+WRITERS: dict[str, Callable[[Transcript], str]] = {
+    "srt": srt,
+    "vtt": vtt,
+    "txt": txt,
+    "tsv": tsv,
+    "json": whisper_json,
+}
+
+
+class SideFiles:
+    """Writes the side files of records into a tree that mirrors the input.
+
+    Args:
+        folder: root of the tree.
+        formats: names out of `WRITERS`.
+    """
+
+    def __init__(self, folder: Path, formats: Iterable[str]) -> None:
+        """Write nothing yet."""
+        self._folder = folder
+        self._formats = tuple(formats)
+        self._stems: Counter[str] = Counter()
+        self._ids: set[str] = set()
+
+    def expect(self, ids: Iterable[str]) -> None:
+        """Announce recordings, so that those which share a stem keep their source extension."""
+        new = set(ids) - self._ids
+        self._ids |= new
+        self._stems.update(_stem(name) for name in new)
+
+    def write(self, record: Transcript) -> None:
+        """Write every format of `record`, each file whole or not at all."""
+        self.expect([record.id])
+        for path, text in self._files(record):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, text.encode())
+
+    def missing(self, recording_id: str) -> bool:
+        """Whether a file of this recording is not there."""
+        self.expect([recording_id])
+        return not all(self.path(recording_id, name).exists() for name in self._formats)
+
+    def path(self, recording_id: str, extension: str) -> Path:
+        """Where one side file lies."""
+        stem = _stem(recording_id)
+        shared = self._stems[stem] > 1 or stem in self._ids
+        name = _inside(recording_id) if shared else stem
+        return self._folder / f"{name}.{extension}"
+
+    def _files(self, record: Transcript) -> Iterator[tuple[Path, str]]:
+        for name in self._formats:
+            yield self.path(record.id, name), WRITERS[name](record)
+
+
+def _inside(recording_id: str) -> str:
+    """The id as a path that cannot leave the output folder."""
+    parts = (part for part in PurePosixPath(recording_id).parts if part not in ("/", "..", "."))
+    return "/".join(parts)
+
+
+def _stem(recording_id: str) -> str:
+    inside = _inside(recording_id)
+    return str(PurePosixPath(inside).with_suffix("")) if inside else "recording"
+
+
+def _cues(record: Transcript) -> Iterator[tuple[Seconds, Seconds, str]]:
+    """Spans with text; `-->` would end a cue's time line, so it becomes `->`."""
+    for span in record.segments:
+        if span.text:
+            yield span.start, span.end, _one_line(span.text).replace("-->", "->")
+
+
+def _one_line(text: str) -> str:
+    """Blank lines end a cue and tabs end a column: white space becomes single spaces."""
+    return " ".join(text.split())
+
+
+def _ms(seconds: Seconds) -> int:
+    return round(1000 * seconds)
+
+
+def _clock(seconds: Seconds, mark: str, *, hours: bool = True) -> str:
+    whole, ms = divmod(_ms(seconds), 1000)
+    minutes, second = divmod(whole, 60)
+    hour, minute = divmod(minutes, 60)
+    head = f"{hour:02d}:" if hours or hour else ""
+    return f"{head}{minute:02d}:{second:02d}{mark}{ms:03d}"

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+import pytest
+
+from core.records import Report
+from core.results.report import add, exit_code, summary
+from tests.samples import failed, record
+
+
+def test_rates_are_sums_over_sums() -> None:
+    short = record("b.wav", duration=1.0)
+    report = reduce(add, [record(), short, failed("c.wav")], Report())
+    assert (report.ok, report.partial, report.failed) == (2, 0, 1)
+    assert report.audio_s == 4.0 + 1.0 + 4.0
+    assert report.model_s == 3.0
+    assert (report.prefill_full_flops, report.prefill_flops) == (300, 240)
+    assert report.failures == (("c.wav", "cannot read it"),)
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [
+        (Report(), 0),
+        (Report(ok=1, skipped=2), 0),
+        (Report(ok=1, failed=1), 1),
+        (Report(partial=1), 1),
+    ],
+)
+def test_exit_codes_tell_the_truth(report: Report, code: int) -> None:
+    assert exit_code(report) == code
+
+
+def test_the_summary_names_what_matters() -> None:
+    report = replace(add(add(Report(), record()), failed("c.wav")), wall_s=2.0, skipped=3)
+    text = "\n".join(summary(report))
+    assert "1 ok, 1 failed, 3 skipped" in text
+    assert "4.0x real time" in text
+    assert "20.0%" in text
+    assert "c.wav: cannot read it" in text
+
+
+def test_many_failures_do_not_flood_the_terminal() -> None:
+    report = reduce(add, [failed(f"{n}.wav") for n in range(25)], Report())
+    lines = list(summary(report))
+    assert lines[0] == "0 ok, 25 failed"
+    assert "and 5 more" in lines[-1]

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.errors import FastAdaSPError, UsageError
+from core.records import Source, Span
+from core.results.lines import line, read_results, record_of
+from core.results.store import Store, StreamSink
+from tests.samples import BASE, failed, record
+
+HASH = BASE.settings_hash
+KEY = ("a.wav", "asr")
+
+
+def ids(folder: Path) -> list[str]:
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    return [json.loads(text)["id"] for text in lines]
+
+
+def fill(folder: Path, *names: str) -> Path:
+    with Store(folder, HASH) as store:
+        for name in names:
+            store.write(record(name))
+    return folder / "results.jsonl"
+
+
+def test_a_line_comes_back_as_the_same_record() -> None:
+    for one in (record("grüß.wav", warnings=("x",)), failed()):
+        assert record_of(json.loads(line(one))) == one
+
+
+def test_a_line_is_on_the_disk_before_write_returns(tmp_path: Path) -> None:
+    with Store(tmp_path / "new" / "dir", HASH) as store:
+        store.write(record("a.wav"))
+        assert ids(tmp_path / "new" / "dir") == ["a.wav"]
+
+
+def test_what_is_done_is_known(tmp_path: Path) -> None:
+    fill(tmp_path, "a.wav")
+    with Store(tmp_path, HASH) as store:
+        assert store.done(KEY, BASE.source)
+        assert not store.done(("b.wav", "asr"), BASE.source)
+        assert not store.done(("a.wav", "st"), BASE.source)
+        assert not store.done(KEY, Source(4, 6, None))
+    with Store(tmp_path, HASH, overwrite=True) as store:
+        assert not store.done(KEY, BASE.source)
+
+
+@pytest.mark.parametrize("status", ["failed", "partial"])
+def test_failed_and_partial_are_redone_and_replaced(tmp_path: Path, status: str) -> None:
+    with Store(tmp_path, HASH) as store:
+        store.write(record("a.wav", status=status, pred_text="old"))
+        store.write(record("b.wav"))
+    with Store(tmp_path, HASH) as store:
+        assert not store.done(KEY, BASE.source)
+        store.write(record("a.wav", pred_text="new"))
+        assert ids(tmp_path) == ["a.wav", "b.wav", "a.wav"]
+    assert ids(tmp_path) == ["a.wav", "b.wav"]
+    assert next(read_results(tmp_path / "results.jsonl"))["pred_text"] == "new"
+
+
+def test_lines_of_recordings_that_are_gone_stay(tmp_path: Path) -> None:
+    fill(tmp_path, "a.wav", "b.wav")
+    fill(tmp_path, "c.wav", "b.wav")
+    assert ids(tmp_path) == ["a.wav", "b.wav", "c.wav"]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30, 400])
+def test_a_torn_last_line_is_repaired(tmp_path: Path, cut: int) -> None:
+    path = fill(tmp_path, "a.wav", "b.wav")
+    path.write_bytes(path.read_bytes()[:-cut])
+    with Store(tmp_path, HASH) as store:
+        # only its end is missing: the line itself is whole
+        assert store.done(("b.wav", "asr"), BASE.source) == (cut == 1)
+        store.write(record("c.wav"))
+    assert ids(tmp_path) == (["a.wav", "b.wav", "c.wav"] if cut == 1 else ["a.wav", "c.wav"])
+
+
+def test_a_strange_line_is_left_alone(tmp_path: Path) -> None:
+    path = fill(tmp_path, "a.wav")
+    path.write_bytes(b"# mine\n" + path.read_bytes())
+    fill(tmp_path, "a.wav")
+    assert path.read_bytes().startswith(b"# mine\n")
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_other_settings_are_refused_and_told(tmp_path: Path) -> None:
+    path = fill(tmp_path, "a.wav")
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"task asr.*preset asr-safe.*--overwrite"):
+        Store(tmp_path, "other").__enter__()
+    assert path.read_bytes() == before
+
+
+def test_overwrite_moves_other_settings_aside(tmp_path: Path) -> None:
+    before = fill(tmp_path, "a.wav").read_bytes()
+    with Store(tmp_path, "other", overwrite=True) as store:
+        store.write(record("b.wav", settings_hash="other"))
+    assert ids(tmp_path) == ["b.wav"]
+    assert (tmp_path / "results.jsonl.bak").read_bytes() == before
+
+
+def test_overwrite_keeps_lines_of_the_same_settings(tmp_path: Path) -> None:
+    fill(tmp_path, "a.wav", "b.wav")
+    with Store(tmp_path, HASH, overwrite=True) as store:
+        store.write(record("b.wav", pred_text="new"))
+    assert ids(tmp_path) == ["a.wav", "b.wav"]
+    assert not (tmp_path / "results.jsonl.bak").exists()
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with Store(tmp_path, HASH), pytest.raises(UsageError, match="another run"):
+        Store(tmp_path, HASH).__enter__()
+    with Store(tmp_path, HASH):
+        pass
+
+
+def test_a_refused_folder_is_let_go(tmp_path: Path) -> None:
+    fill(tmp_path, "a.wav")
+    with pytest.raises(UsageError):
+        Store(tmp_path, "other").__enter__()
+    with Store(tmp_path, HASH):
+        pass
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write into -o"):
+        Store(tmp_path / "file" / "out", HASH).__enter__()
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Store(tmp_path, HASH) as store:
+        monkeypatch.setattr("core.results.store.sync", full)
+        with pytest.raises(FastAdaSPError, match=r"cannot write into .*: No space left"):
+            store.write(record())
+
+
+def test_side_files_come_before_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path, HASH, ["srt"]) as store:
+        store.write(failed("bad.wav"))
+        assert not (tmp_path / "bad.srt").exists()
+        (tmp_path / "a.srt").mkdir()
+        with pytest.raises(FastAdaSPError, match="cannot write"):
+            store.write(record("a.wav"))
+    assert ids(tmp_path) == ["bad.wav"]
+
+
+def test_a_format_asked_later_is_written_from_the_line(tmp_path: Path) -> None:
+    with Store(tmp_path, HASH) as store:
+        store.write(record("b.wav", segments=(Span(0.0, 1.0, "ü"),)))
+        store.write(record("a.wav"))
+    with Store(tmp_path, HASH, ["txt"]) as store:
+        assert store.done(KEY, BASE.source)
+    assert (tmp_path / "a.txt").read_text() == "one\ntwo\n"
+
+
+def test_the_stream_is_flushed_line_by_line() -> None:
+    class Stream(io.StringIO):
+        flushed = 0
+
+        def flush(self) -> None:
+            self.flushed = self.getvalue().count("\n")
+
+    stream = Stream()
+    sink = StreamSink(stream)
+    for number in (1, 2):
+        assert not sink.done(KEY, BASE.source)
+        sink.write(record())
+        assert stream.flushed == number
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from core.results.store import Store
+from tests.samples import record
+with Store(Path(sys.argv[1]), "settings", ["srt"]) as store:
+    for number in range(8):
+        if not store.done((f"{number}.wav", "asr"), record().source):
+            store.write(record(f"{number}.wav"))
+        if number == int(sys.argv[2]):
+            os.write(store._file.fileno(), b'{"id": "torn')
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_killed_again_and_again_every_record_is_there_once(tmp_path: Path) -> None:
+    for stop in (2, 5, 99):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path), str(stop)],
+            check=False,
+            env={**os.environ, "PYTHONPATH": "."},
+        )
+        assert done.returncode == (0 if stop == 99 else -signal.SIGKILL)
+    assert ids(tmp_path) == [f"{number}.wav" for number in range(8)]
+    assert len(list(tmp_path.glob("*.srt"))) == 8
