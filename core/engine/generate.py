@@ -1,0 +1,247 @@
+"""Prefill once, then decode greedily or with beams, over a batch of prompts of different lengths.
+
+Knows token ids, embeddings and caches; knows nothing of audio files or text. Greedy and beam
+search mean what `transformers.generate` means by them (`early_stopping=False`,
+`length_penalty=1`), with three differences in cost: one prefill whatever the number of beams,
+logits of the last position only, and rows that end on their own caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..flops import PromptLengths
+from ..reduction import ReducedCache, Reduction
+
+_NEVER = -1.0e9
+StepHook = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """The parts of a language model that generation needs.
+
+    Attributes:
+        stack: transformers decoder: embeddings in, last hidden states out.
+        head: hidden states to logits.
+        embeddings: ids to embeddings.
+        ends: ids that end an answer.
+    """
+
+    stack: Any
+    head: nn.Module
+    embeddings: nn.Module
+    ends: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Prefilled:
+    """A batch of prompts after prefill.
+
+    Attributes:
+        logits: of the last position, (batch, vocab), float32.
+        cache: keys and values of every layer.
+        lengths: prompt tokens of each row before reduction.
+        mask: 1 at prompt tokens, (batch, width); None if no row is padded, or if the cache
+            reduces and so brings its own masks.
+    """
+
+    logits: Tensor
+    cache: ReducedCache
+    lengths: tuple[int, ...]
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Generated ids without the end token, and whether the end token came before the cap."""
+
+    ids: tuple[int, ...]
+    ended: bool
+    score: float | None = None
+
+
+def prefill(
+    decoder: Decoder,
+    prompts: Sequence[Tensor],
+    rows: Sequence[PromptLengths],
+    kept: Sequence[Sequence[int]],
+    reduction: Reduction,
+) -> Prefilled:
+    """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
+
+    Args:
+        decoder: the language model.
+        prompts: embeddings of each row, (row.total, hidden).
+        rows: token counts of each row.
+        kept: audio tokens of each row entering each layer, then leaving the last one.
+        reduction: how they are reduced.
+    """
+    width = max(row.total for row in rows)
+    padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
+    embeddings = torch.stack(padded)
+    lengths = tuple(row.total for row in rows)
+    pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
+    column = torch.arange(width, device=embeddings.device)
+    mask = (column >= pad).long() if min(lengths) < width else None
+    cache = ReducedCache(rows, kept, reduction)
+    hidden = decoder.stack(
+        inputs_embeds=embeddings,
+        attention_mask=mask,
+        position_ids=(column - pad).clamp_min(0),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    logits = decoder.head(hidden[:, -1]).float()
+    return Prefilled(logits, cache, lengths, None if cache.reduces else mask)
+
+
+def greedy(
+    decoder: Decoder, start: Prefilled, caps: Sequence[int], hook: StepHook = lambda: None
+) -> list[Answer]:
+    """The likeliest token at each step.
+
+    Args:
+        decoder: the language model.
+        start: prompts after prefill; its cache is used up.
+        caps: most new tokens of each row.
+        hook: called when the first token of every row is known.
+    """
+    ends = torch.tensor(decoder.ends, device=start.logits.device)
+    answers: list[list[int]] = [[] for _ in caps]
+    open_rows = set(range(len(caps)))
+    ended: set[int] = set()
+    logits, mask = start.logits, start.mask
+    for step in range(max(caps)):
+        best = logits.argmax(-1)
+        finished = torch.isin(best, ends).tolist()
+        if step == 0:
+            hook()
+        for row, token in enumerate(best.tolist()):
+            if row not in open_rows:
+                continue
+            if finished[row]:
+                ended.add(row)
+            else:
+                answers[row].append(token)
+            if finished[row] or len(answers[row]) == caps[row]:
+                open_rows.discard(row)
+        if not open_rows:
+            break
+        logits, mask = _step(decoder, start, best, mask, step)
+    return [Answer(tuple(ids), row in ended) for row, ids in enumerate(answers)]
+
+
+def _step(
+    decoder: Decoder, start: Prefilled, tokens: Tensor, mask: Tensor | None, step: int, beams: int = 1
+) -> tuple[Tensor, Tensor | None]:
+    """Logits after one more token in each row, (rows, vocab), and the mask it was seen with."""
+    if mask is not None:
+        mask = nn.functional.pad(mask, (0, 1), value=1)
+    lengths = torch.tensor(start.lengths, device=tokens.device).repeat_interleave(beams)
+    hidden = decoder.stack(
+        inputs_embeds=decoder.embeddings(tokens).unsqueeze(1),
+        attention_mask=mask,
+        position_ids=(lengths + step).unsqueeze(1),
+        past_key_values=start.cache,
+        use_cache=True,
+    ).last_hidden_state
+    return decoder.head(hidden[:, -1]).float(), mask
+
+
+@dataclass(slots=True)
+class _Beams:
+    """Running and finished hypotheses of one row; scores are summed log-probabilities."""
+
+    width: int
+    cap: int
+    running: list[tuple[float, tuple[int, ...]]]
+    finished: list[tuple[float, tuple[int, ...], bool]]
+    done: bool = False
+
+    def advance(self, candidates: Sequence[tuple[float, int, int]], ends: frozenset[int]) -> list[int]:
+        """Take the best continuations (score, beam, token), best first; returns kept beams."""
+        length = len(self.running[0][1]) + 1
+        kept: list[tuple[float, tuple[int, ...], int]] = []
+        for rank, (score, beam, token) in enumerate(candidates):
+            ids = (*self.running[beam][1], token)
+            stops = token in ends or length == self.cap
+            if stops and rank < self.width:
+                self.finished.append((score / length, ids, token in ends))
+            elif not stops and len(kept) < self.width:
+                kept.append((score, ids, beam))
+        self.finished = sorted(self.finished, key=lambda found: -found[0])[: self.width]
+        if len(kept) < self.width:
+            self.done = True
+            return list(range(self.width))
+        self.running = [(score, ids) for score, ids, _ in kept]
+        full = len(self.finished) == self.width
+        self.done = full and self.running[0][0] / length <= self.finished[-1][0]
+        return [beam for _, _, beam in kept]
+
+
+def beam_search(
+    decoder: Decoder,
+    start: Prefilled,
+    caps: Sequence[int],
+    beams: int,
+    hook: StepHook = lambda: None,
+) -> list[Answer]:
+    """The best of `beams` hypotheses a row, by mean log-probability of its tokens.
+
+    The prompt is prefilled once and its cache repeated for the beams.
+
+    Args:
+        decoder: the language model.
+        start: prompts after prefill; its cache is used up.
+        caps: most new tokens of each row.
+        beams: hypotheses followed in each row.
+        hook: called when the first tokens are known.
+    """
+    ends = frozenset(decoder.ends)
+    rows = [_Beams(beams, cap, [(0.0, ())] + [(_NEVER, ())] * (beams - 1), []) for cap in caps]
+    keep = max(2, 1 + len(ends)) * beams
+    start.cache.expand(beams)
+    logits = start.logits.repeat_interleave(beams, 0)
+    mask = None if start.mask is None else start.mask.repeat_interleave(beams, 0)
+    for step in range(max(caps)):
+        candidates = _candidates(logits, rows, keep)
+        if step == 0:
+            hook()
+        chosen = [
+            list(range(beams)) if row.done else row.advance(options, ends)
+            for row, options in zip(rows, candidates, strict=True)
+        ]
+        if all(row.done for row in rows):
+            break
+        order = [index * beams + beam for index, kept in enumerate(chosen) for beam in kept]
+        device = logits.device
+        start.cache.reorder_cache(torch.tensor(order, device=device))
+        last = [ids[-1] if ids else 0 for row in rows for _, ids in row.running]
+        logits, mask = _step(decoder, start, torch.tensor(last, device=device), mask, step, beams)
+    return [_best(row) for row in rows]
+
+
+def _candidates(
+    logits: Tensor, rows: Sequence[_Beams], keep: int
+) -> list[list[tuple[float, int, int]]]:
+    """The `keep` best continuations of each row: (score, beam, token), best first."""
+    beams, vocab = rows[0].width, logits.shape[-1]
+    running = torch.tensor([[score for score, _ in row.running] for row in rows])
+    scores = logits.log_softmax(-1).view(len(rows), beams, vocab)
+    scores = scores + running.to(logits.device).unsqueeze(-1)
+    best = scores.flatten(1).topk(min(keep, beams * vocab), dim=1)
+    return [
+        [(score, index // vocab, index % vocab) for score, index in zip(*pair, strict=True)]
+        for pair in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+
+
+def _best(row: _Beams) -> Answer:
+    score, ids, ended = row.finished[0]
+    return Answer(ids[:-1] if ended else ids, ended, score)

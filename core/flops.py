@@ -1,0 +1,169 @@
+"""Analytic cost of encoder, prefill, decode and KV cache. Pure python, no torch.
+
+Conventions, on the full and on the reduced side alike: 2 FLOPs per multiply-add; attention is the
+full square although it is causal (what `torch.utils.flop_counter`, FastV and FastAdaSP count);
+norms, activations, softmax and rotary embeddings are left out; the head works on one position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+SCORE_CHUNK = 128
+"""Queries per step of the received-attention pass (see `core.reduction.attention`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderShape:
+    """Sizes of a pre-norm decoder-only language model.
+
+    Attributes:
+        hidden: width of the residual stream.
+        layers: number of decoder layers.
+        heads, kv_heads, head_dim: query heads, key/value heads, width of one head.
+        intermediate: width of the MLP (of all experts a token visits, for a mixture of experts).
+        vocab: rows of the head.
+        gated: whether the MLP has a gate projection (SwiGLU: three matrices instead of two).
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    gated: bool = True
+
+    @property
+    def attention_linear(self) -> int:
+        """FLOPs of the q, k, v and o projections for one token."""
+        return 4 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+
+    @property
+    def mlp(self) -> int:
+        """FLOPs of the MLP for one token."""
+        return 2 * self.hidden * self.intermediate * (3 if self.gated else 2)
+
+    @property
+    def pair(self) -> int:
+        """FLOPs of one query meeting one key: scores and weighted sum over all heads."""
+        return 4 * self.heads * self.head_dim
+
+    @property
+    def head(self) -> int:
+        """FLOPs of the language-model head at one position."""
+        return 2 * self.hidden * self.vocab
+
+    def kv_bytes(self, tokens: int, bytes_per_value: int) -> int:
+        """Bytes of keys and values of `tokens` cached tokens in one layer."""
+        return 2 * tokens * self.kv_heads * self.head_dim * bytes_per_value
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """Sizes of a Whisper-like audio encoder with its projector, for one window.
+
+    Attributes:
+        mels: mel bins.
+        width, layers, intermediate: of the transformer.
+        frames: frames after the strided convolution (1500 for 30 s).
+        tokens: audio tokens that leave the projector (750 for 30 s).
+        projected: width they have then.
+    """
+
+    mels: int
+    width: int
+    layers: int
+    intermediate: int
+    frames: int
+    tokens: int
+    projected: int
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of one window, padding included: that is what is computed."""
+        stem = 2 * 3 * self.width * (2 * self.frames * self.mels + self.frames * self.width)
+        linear = 8 * self.width**2 + 4 * self.width * self.intermediate
+        layer = self.frames * linear + 4 * self.frames**2 * self.width
+        return stem + self.layers * layer + 2 * self.tokens * self.width * self.projected
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLengths:
+    """Tokens of one prompt: text `before` the audio, `audio` tokens, text `after` it."""
+
+    before: int
+    audio: int
+    after: int
+
+    @property
+    def text(self) -> int:
+        """Tokens that are not audio."""
+        return self.before + self.after
+
+    @property
+    def total(self) -> int:
+        """All prompt tokens."""
+        return self.before + self.audio + self.after
+
+
+@lru_cache(maxsize=65536)
+def scored_pairs(audio: int, after: int, chunk: int = SCORE_CHUNK) -> int:
+    """Query-key pairs of one received-attention pass: causal in steps of `chunk` queries.
+
+    Queries before the audio cannot see it; a step that starts inside the audio computes the
+    columns up to its own last query.
+    """
+    queries = audio + after
+    return sum(
+        (min(queries, first + chunk) - first) * min(audio, first + chunk)
+        for first in range(0, queries, chunk)
+    )
+
+
+def prefill_flops(
+    shape: DecoderShape, prompt: PromptLengths, kept: Sequence[int] | None = None
+) -> int:
+    """FLOPs of the language model over one prompt.
+
+    Args:
+        shape: the decoder.
+        prompt: its token counts.
+        kept: audio tokens that enter each layer's attention, then those that leave the last one
+            (layers + 1 numbers); None for the full model. A layer whose count falls pays for the
+            received-attention pass over its audio columns.
+    """
+    lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
+    total = shape.head
+    for audio, left in zip(lengths[:-1], lengths[1:], strict=True):
+        tokens = prompt.text + audio
+        total += tokens * shape.attention_linear + tokens**2 * shape.pair
+        total += (prompt.text + left) * shape.mlp
+        if left < audio:
+            total += scored_pairs(audio, prompt.after) * shape.pair // 2
+    return total
+
+
+def decode_flops(
+    shape: DecoderShape, prompt: PromptLengths, steps: int, kept: Sequence[int] | None = None
+) -> int:
+    """FLOPs of `steps` decode steps of one sequence after a prompt with these KV lengths."""
+    lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
+    cached = sum(prompt.text + audio for audio in lengths[:-1])
+    linear = shape.layers * (shape.attention_linear + shape.mlp) + shape.head
+    attended = steps * cached + shape.layers * steps * (steps + 1) // 2
+    return steps * linear + attended * shape.pair
+
+
+def kv_bytes(
+    shape: DecoderShape,
+    prompt: PromptLengths,
+    bytes_per_value: int,
+    kept: Sequence[int] | None = None,
+) -> int:
+    """Bytes of the KV cache of one prompt at the end of prefill."""
+    lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
+    return sum(shape.kv_bytes(prompt.text + audio, bytes_per_value) for audio in lengths[:-1])

@@ -1,0 +1,161 @@
+"""From an id or a folder to a loaded `SpeechLM`; the folder of this file is the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pkgutil
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StartError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .base import SpeechLM
+
+EMBEDDED = "embedded"
+_FOLDER = Path(__file__).parent
+_NOT_FAMILIES = frozenset({"base", "load", EMBEDDED})
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRow:
+    """One line of `fastadasp models`."""
+
+    model: str
+    family: str
+    note: str
+
+
+def families() -> tuple[str, ...]:
+    """Supported `model_type`s: the module names of this folder."""
+    names = (module.name for module in pkgutil.iter_modules([str(_FOLDER)]))
+    return tuple(sorted(name for name in names if name not in _NOT_FAMILIES))
+
+
+def list_models() -> list[FamilyRow]:
+    """What `--model` takes: the embedded model, then a line for each family. No heavy import."""
+    rows = [FamilyRow(EMBEDDED, "qwen2_audio", "built in; English speech, small vocabulary")]
+    examples = {"qwen2_audio": "Qwen/Qwen2-Audio-7B-Instruct"}
+    rows += [
+        FamilyRow(examples.get(name, f"any {name} checkpoint"), name, "hub id or folder")
+        for name in families()
+    ]
+    return rows
+
+
+def load_model(
+    model: str, *, device: str = "auto", dtype: str = "auto", offline: bool = False
+) -> SpeechLM:
+    """Load a model by hub id, by folder, or the embedded one.
+
+    Args:
+        model: `embedded`, a folder, or a hub id.
+        device: auto | cpu | cuda | cuda:N | mps.
+        dtype: auto | float32 | bfloat16 | float16.
+        offline: look only on this machine.
+
+    Raises:
+        StartError: no such model, family, device or dtype, or it does not load.
+    """
+    from transformers import AutoConfig
+
+    place = str(_FOLDER / EMBEDDED) if model == EMBEDDED else model
+    where = _device(device)
+    number = _dtype(dtype, where)
+    local = offline or Path(place).is_dir()
+    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
+        raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
+    try:
+        config = AutoConfig.from_pretrained(place, local_files_only=local)
+        family = _family(config.model_type)
+        lm = _build(family, model, place, local, config, number)
+    except StartError:
+        raise
+    except Exception as error:
+        raise StartError(_why(model, error, local)) from error
+    lm.model.to(where)
+    return lm
+
+
+def _build(
+    family: Any, name: str, place: str, local: bool, config: Any, dtype: torch.dtype
+) -> SpeechLM:
+    from transformers import AutoProcessor
+
+    architecture = _architecture(config)
+    processor = AutoProcessor.from_pretrained(place, local_files_only=local)
+    model = architecture.from_pretrained(place, dtype=dtype, local_files_only=local).eval()
+    model.requires_grad_(False)
+    card_file = Path(place) / "fastadasp.json"
+    card = json.loads(card_file.read_text()) if card_file.is_file() else {}
+    lm: SpeechLM = family(name, _revision(name, place, config), model, processor, card)
+    return lm
+
+
+def _architecture(config: Any) -> Any:
+    import transformers
+
+    names = config.architectures or []
+    found = next((getattr(transformers, name, None) for name in names), None)
+    if found is None:
+        raise StartError(
+            f"this transformers has no class {', '.join(names) or '(none named)'};"
+            " upgrade transformers"
+        )
+    return found
+
+
+def _family(model_type: str) -> Any:
+    if model_type not in families():
+        raise StartError(
+            f"model family '{model_type}' is not supported; supported: {', '.join(families())}"
+        )
+    return import_module(f".{model_type}", __package__).FAMILY
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise StartError(f"device '{name}' cannot be used: {first}; try --device cpu") from error
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    import torch
+
+    if name == "auto":
+        name = {"cuda": "bfloat16", "mps": "float16"}.get(device.type, "float32")
+    if name not in _DTYPES:
+        raise StartError(f"unknown dtype '{name}'; choose one of auto, {', '.join(_DTYPES)}")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def _revision(name: str, place: str, config: Any) -> str | None:
+    """Commit of a hub model; digest of the embedded weights; None for any other folder."""
+    weights = Path(place) / "model.safetensors"
+    if name == EMBEDDED and weights.is_file():
+        return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+    commit: str | None = getattr(config, "_commit_hash", None)
+    return commit
+
+
+def _why(model: str, error: Exception, local: bool) -> str:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    hint = "check the name, or download it first and drop --offline" if local else "check the name"
+    return f"model '{model}' cannot be loaded: {first} ({hint})"

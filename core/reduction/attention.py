@@ -1,0 +1,166 @@
+"""Fused attention that also tells how much attention each audio token received.
+
+Knows tensors only. The fused kernel gives the output and the log-sum-exp of every query; a second
+pass over the audio columns alone turns these into column sums of the softmax, in steps of a few
+queries. Memory grows with the sequence, never with its square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..flops import SCORE_CHUNK
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True)
+class AudioColumns:
+    """Where the audio of each row stands among the keys of a right-aligned batch.
+
+    Attributes:
+        start: first audio column of each row.
+        length: audio tokens of each row.
+        pad: left-padding columns of each row.
+    """
+
+    start: tuple[int, ...]
+    length: tuple[int, ...]
+    pad: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Audio tokens of the row that has most."""
+        return max(self.length)
+
+    def gather(self, values: Tensor, dim: int) -> Tensor:
+        """The audio columns of `values` along `dim`, (batch, ...), rows padded on the right.
+
+        What stands in the padding is unspecified.
+        """
+        if len(set(self.start)) == 1:
+            first = self.start[0]
+            size = min(self.width, values.shape[dim] - first)
+            if size == self.width:
+                return values.narrow(dim, first, self.width)
+        shape = [len(self.start)] + [1] * (values.ndim - 1)
+        shape[dim] = self.width
+        begin = torch.tensor(self.start, device=values.device).unsqueeze(1)
+        index = begin + torch.arange(self.width, device=values.device)
+        index = index.clamp_max(values.shape[dim] - 1).view(shape)
+        expanded = list(values.shape)
+        expanded[dim] = self.width
+        return values.gather(dim, index.expand(expanded))
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attention output and log-sum-exp of each query, by a fused kernel where there is one.
+
+    Args:
+        query: (batch, heads, queries, head_dim).
+        key, value: (batch, kv_heads, keys, head_dim).
+        mask: additive or boolean, broadcastable to (batch, 1, queries, keys); None is causal over
+            a square.
+        scale: factor on the scores.
+
+    Returns:
+        output (batch, heads, queries, head_dim) and log-sum-exp (batch, heads, queries), float32.
+    """
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+    causal = mask is None
+    if query.device.type == "cpu":
+        out, lse = aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, causal, attn_mask=mask, scale=scale
+        )
+        return out, lse
+    if query.device.type == "cuda" and causal and query.dtype in (torch.float16, torch.bfloat16):
+        out, lse = aten._scaled_dot_product_flash_attention(
+            query, key, value, 0.0, True, False, scale=scale
+        )[:2]
+        return out, lse
+    return _attend_in_chunks(query, key, value, mask, scale)
+
+
+def received_attention(
+    query: Tensor, key: Tensor, lse: Tensor, columns: AudioColumns, bias: Tensor | None, scale: float
+) -> Tensor:
+    """Attention that each audio token received: softmax summed over all heads and real queries.
+
+    FastAdaSP's merge weight (arXiv 2410.03007; `methods.md` calls it w_j): the column sum of the
+    causal attention matrix, not divided by the number of queries that can see the column.
+
+    Args:
+        query: (batch, heads, tokens, head_dim), after rotary embedding.
+        key: (batch, kv_heads, tokens, head_dim), likewise.
+        lse: log-sum-exp of each query's scores over all keys, (batch, heads, tokens).
+        columns: where the audio stands.
+        bias: what was added to the scores of each key, (batch, tokens), or None.
+        scale: factor on the scores.
+
+    Returns:
+        (batch, audio), float32; a row's padding holds 0.
+    """
+    batch, heads, tokens, head_dim = query.shape
+    kv_heads = key.shape[1]
+    keys = columns.gather(key, 2).transpose(-1, -2).float()
+    extra = None if bias is None else columns.gather(bias, 1)[:, None, None, :].float()
+    total = torch.zeros(batch, columns.width, device=query.device)
+    first, last = min(columns.start), max(map(sum, zip(columns.start, columns.length, strict=True)))
+    for begin in range(first, tokens, SCORE_CHUNK):
+        end = min(tokens, begin + SCORE_CHUNK)
+        seen = min(columns.width, max(end - start for start in columns.start))
+        rows = query[:, :, begin:end].reshape(batch * kv_heads, -1, head_dim).float()
+        norm = lse[:, :, begin:end].reshape(batch * kv_heads, -1, 1).float()
+        share = torch.baddbmm(
+            norm, rows, keys[..., :seen].reshape(batch * kv_heads, head_dim, seen), beta=-1, alpha=scale
+        ).view(batch, heads, end - begin, seen)
+        if extra is not None:
+            share += extra[..., :seen]
+        if begin < last or len(columns.start) > 1:
+            share.masked_fill_(_unseen(columns, begin, end, seen, query.device), -torch.inf)
+        total[:, :seen] += share.exp_().sum(dim=(1, 2))
+    return total
+
+
+def _unseen(
+    columns: AudioColumns, begin: int, end: int, seen: int, device: torch.device
+) -> Tensor:
+    """True where a query of [begin, end) is padding, or a column padding or in its future."""
+    query = torch.arange(begin, end, device=device)[None, :, None]
+    column = torch.arange(seen, device=device)[None, None, :]
+    start, length, pad = (
+        torch.tensor(counts, device=device)[:, None, None]
+        for counts in (columns.start, columns.length, columns.pad)
+    )
+    unseen = (start + column > query) | (column >= length) | (query < pad)
+    return unseen.unsqueeze(1)
+
+
+def _attend_in_chunks(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """What `attend` does where no fused kernel returns its log-sum-exp."""
+    outputs, norms = [], []
+    keys = torch.arange(key.shape[2], device=key.device)
+    for begin in range(0, query.shape[2], SCORE_CHUNK):
+        rows = query[:, :, begin : begin + SCORE_CHUNK]
+        scores = (rows @ key.transpose(-1, -2)).float() * scale
+        if mask is None:
+            queries = torch.arange(begin, begin + rows.shape[2], device=key.device)
+            scores = scores.masked_fill(keys > queries.unsqueeze(1), -torch.inf)
+        else:
+            scores = scores + mask[..., begin : begin + SCORE_CHUNK, :]
+        norm = scores.logsumexp(-1)
+        outputs.append((scores - norm.unsqueeze(-1)).exp().to(value.dtype) @ value)
+        norms.append(norm)
+    return torch.cat(outputs, 2), torch.cat(norms, 2)

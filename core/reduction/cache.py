@@ -1,0 +1,161 @@
+"""The KV cache of a reduced prompt, and the shape its sequence has in each layer.
+
+All state of a reduction rides on the cache object that is handed to the decoder, so the model
+itself holds none and several caches can be alive at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from ..flops import PromptLengths
+from ..merge import Plan
+from ..methods import Method
+from .attention import AudioColumns
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """How audio tokens are reduced.
+
+    Attributes:
+        method: makes the plans.
+        positions: `reindex` closes the gaps, right-aligned, as the published code does; `keep`
+            leaves each merged token at the position of its first member.
+        size_bias: add log(size) to the attention scores of merged tokens (ToMe's proportional
+            attention, Bolya et al., ICLR 2023).
+    """
+
+    method: Method
+    positions: str = "keep"
+    size_bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PromptState:
+    """The right-aligned batch of prompts as one layer sees it.
+
+    Attributes:
+        rows: token counts of each row in this layer.
+        origin: column of the unreduced prompt whose position each token has, (batch, width); None
+            while every token stands where it stood, right-aligned.
+        sizes: original tokens that each token stands for, (batch, width), float32; None while all
+            are 1.
+    """
+
+    rows: tuple[PromptLengths, ...]
+    origin: Tensor | None = None
+    sizes: Tensor | None = None
+
+    @property
+    def width(self) -> int:
+        """Columns of the batch."""
+        return max(row.total for row in self.rows)
+
+    @property
+    def columns(self) -> AudioColumns:
+        """Where the audio stands."""
+        pad = tuple(self.width - row.total for row in self.rows)
+        start = tuple(p + row.before for p, row in zip(pad, self.rows, strict=True))
+        return AudioColumns(start, tuple(row.audio for row in self.rows), pad)
+
+    def merged(self, plan: Plan, keep_positions: bool, device: torch.device) -> PromptState:
+        """The batch after `plan` was applied to its audio."""
+        rows = tuple(
+            replace(row, audio=audio) for row, audio in zip(self.rows, plan.kept, strict=True)
+        )
+        columns, batch = self.columns, len(self.rows)
+        sizes = torch.ones(batch, self.width, device=device) if self.sizes is None else self.sizes
+        after = PromptState(rows)
+        sizes = self.splice(sizes, plan.total(columns.gather(sizes, 1)), after)
+        if not keep_positions:
+            return replace(after, sizes=sizes)
+        origin = self.origin
+        if origin is None:
+            origin = torch.arange(self.width, device=device).expand(batch, -1)
+        origin = self.splice(origin, plan.first(columns.gather(origin, 1)), after)
+        return replace(after, origin=origin, sizes=sizes)
+
+    def splice(self, values: Tensor, audio: Tensor, after: PromptState) -> Tensor:
+        """Put new audio values between the old text values, right-aligned.
+
+        Args:
+            values: (batch, width, ...).
+            audio: (batch, audio of `after`, ...), rows padded on the right.
+            after: the shape that comes out.
+
+        Returns:
+            (batch, width of `after`, ...); what stands in the left padding is unspecified.
+        """
+        if len(set(after.rows)) == len(set(self.rows)) == 1:
+            row = self.rows[0]
+            head, tail = values[:, : row.before], values[:, row.before + row.audio :]
+            return torch.cat([head, audio, tail], dim=1)
+        index = self._sources(after, values.device)
+        index = index.view(*index.shape, *[1] * (values.ndim - 2))
+        index = index.expand(-1, -1, *values.shape[2:])
+        return torch.cat([values, audio], dim=1).gather(1, index)
+
+    def _sources(self, after: PromptState, device: torch.device) -> Tensor:
+        """Column of [old batch, new audio] that each column of `after` takes."""
+        old, new = self.columns, after.columns
+        pad, before, kept, shift = (
+            torch.tensor(counts, device=device).unsqueeze(1)
+            for counts in (
+                new.pad,
+                [row.before for row in after.rows],
+                new.length,
+                [was - now for was, now in zip(old.pad, new.pad, strict=True)],
+            )
+        )
+        column = torch.arange(after.width, device=device)
+        inside = column - pad - before
+        source = torch.where(inside < 0, column + shift, self.width + inside)
+        source = torch.where(inside >= kept, column + self.width - after.width, source)
+        return source.masked_fill(column < pad, 0)
+
+
+class ReducedCache(DynamicCache):
+    """Per-layer KV cache whose prompt is reduced while the decoder prefills it.
+
+    Layer l holds the tokens that entered its attention, so deeper layers hold fewer.
+
+    Attributes:
+        reduction: what to do.
+        kept: audio tokens of each row entering each layer, then leaving the last one.
+        state: the batch as the next layer of the prefill sees it.
+        prompts: the batch as each prefilled layer saw it.
+        repeat: decode rows per prompt row (beams).
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[PromptLengths],
+        kept: Sequence[Sequence[int]],
+        reduction: Reduction,
+    ) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.kept = tuple(tuple(row) for row in kept)
+        self.state = PromptState(tuple(rows))
+        self.prompts: list[PromptState] = []
+        self.repeat = 1
+
+    @property
+    def reduces(self) -> bool:
+        """Whether any token of any row goes."""
+        return any(row[-1] < row[0] for row in self.kept)
+
+    def leaving(self, layer: int) -> tuple[int, ...]:
+        """Audio tokens of each row that leave this layer's attention."""
+        return tuple(row[layer + 1] for row in self.kept)
+
+    def expand(self, beams: int) -> None:
+        """Repeat every row for its beams."""
+        self.batch_repeat_interleave(beams)
+        self.repeat *= beams

@@ -1,0 +1,212 @@
+"""`reducing(...)`: the decoder layers of a model reduce audio tokens while a `ReducedCache` fills.
+
+The only code that touches a model. A layer that merges is split between attention and MLP; every
+other layer runs its own forward with the positions and the mask of the shorter sequence. Without a
+`ReducedCache`, or with one that removes nothing, every layer runs exactly as before.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from ..methods import AudioView, Signal
+from .attention import AudioColumns, attend, received_attention
+from .cache import PromptState, ReducedCache
+
+_BACKEND = "fastadasp"
+_MISSING = object()
+
+
+@contextmanager
+def reducing(decoder: nn.Module) -> Iterator[None]:
+    """Let the layers of `decoder` reduce prompts that come with a `ReducedCache`.
+
+    Args:
+        decoder: a transformers decoder with `.layers` of the pre-norm kind (`input_layernorm`,
+            `self_attn`, `post_attention_layernorm`, `mlp`).
+
+    The model is left exactly as it was, also after an exception.
+    """
+    AttentionInterface.register(_BACKEND, _collecting_attention)
+    layers = list(decoder.layers)
+    before = [layer.__dict__.get("forward", _MISSING) for layer in layers]
+    try:
+        for index, layer in enumerate(layers):
+            layer.forward = partial(_forward, layer, layer.forward, index)
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            layer.__dict__.pop("forward", None)
+            if forward is not _MISSING:
+                layer.forward = forward
+
+
+def _forward(
+    layer: nn.Module,
+    plain: Callable[..., Tensor],
+    index: int,
+    hidden_states: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    """What a decoder layer does inside `reducing`."""
+    cache = kwargs.get("past_key_values")
+    if not isinstance(cache, ReducedCache) or not cache.reduces:
+        return plain(hidden_states, *args, **kwargs)
+    if len(cache.prompts) > index:
+        kwargs["attention_mask"] = _decode_mask(cache, index, hidden_states)
+        return plain(hidden_states, *args, **kwargs)
+    state = cache.state
+    cache.prompts.append(state)
+    kwargs["position_embeddings"] = _rotary(kwargs["position_embeddings"], state)
+    kwargs["attention_mask"] = _prefill_mask(state, cache.reduction.size_bias, hidden_states)
+    kept = cache.leaving(index)
+    if kept == state.columns.length:
+        return plain(hidden_states, *args, **kwargs)
+    return _merging_layer(layer, hidden_states, kept, kwargs)
+
+
+def _merging_layer(
+    layer: nn.Module, hidden: Tensor, kept: tuple[int, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    """A layer of the form x + attn(norm(x)), then x + mlp(norm(x)), with a merge in between."""
+    cache: ReducedCache = kwargs["past_key_values"]
+    reduction, state = cache.reduction, cache.state
+    scale = getattr(layer, "residual_multiplier", 1.0)
+    bias = _log_sizes(state) if reduction.size_bias else None
+    collected = Collected(state.columns, bias, Signal.RECEIVED in reduction.method.needs)
+    with _collecting(layer.self_attn):
+        attended, _ = layer.self_attn(
+            hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
+        )
+    hidden = hidden + (attended if scale == 1.0 else attended * scale)
+    hidden = _merge(hidden, collected, cache, kept)
+    updated = layer.mlp(layer.post_attention_layernorm(hidden))
+    return hidden + (updated if scale == 1.0 else updated * scale)
+
+
+def _merge(hidden: Tensor, collected: Collected, cache: ReducedCache, kept: tuple[int, ...]) -> Tensor:
+    """Merge the audio rows of `hidden` and move the cache's state on."""
+    state, columns = cache.state, collected.columns
+    sizes = state.sizes
+    if sizes is None:
+        sizes = torch.ones(hidden.shape[:2], device=hidden.device)
+    view = AudioView(
+        columns.length, collected.keys, collected.received, columns.gather(sizes, 1)
+    )
+    plan = cache.reduction.method.plan(view, kept)
+    cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
+    return state.splice(hidden, plan.mean(columns.gather(hidden, 1)), cache.state)
+
+
+@dataclass(slots=True)
+class Collected:
+    """What the attention of a merging layer brings back.
+
+    Attributes:
+        columns: where the audio stands.
+        bias: added to the scores of each key, (batch, width), or None.
+        wants_received: whether the received attention is needed.
+        keys: audio keys after rotary embedding, (batch, kv_heads, audio, head_dim).
+        received: see `received_attention`.
+    """
+
+    columns: AudioColumns
+    bias: Tensor | None
+    wants_received: bool
+    keys: Tensor = torch.empty(0)
+    received: Tensor | None = None
+
+
+def _collecting_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    collected: Collected,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention backend of a merging layer, in the form that transformers calls it."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    output, lse = attend(query, key, value, attention_mask, scale)
+    collected.keys = collected.columns.gather(key, 2)
+    if collected.wants_received:
+        collected.received = received_attention(
+            query, key, lse, collected.columns, collected.bias, scale
+        )
+    return output.transpose(1, 2).contiguous(), None
+
+
+@contextmanager
+def _collecting(attention: nn.Module) -> Iterator[None]:
+    """Give one attention module the collecting backend through a copy of its config."""
+    plain = attention.config
+    shadow = copy.copy(plain)
+    shadow._attn_implementation_internal = _BACKEND
+    attention.config = shadow
+    try:
+        yield
+    finally:
+        attention.config = plain
+
+
+def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tensor, Tensor]:
+    """The rotary embeddings of the tokens that are left, (batch, width, head_dim) each."""
+    cos, sin = embeddings
+    if state.origin is None:
+        return cos[:, -state.width :], sin[:, -state.width :]
+    batch, width = state.origin.shape
+    index = state.origin.unsqueeze(-1).expand(-1, -1, cos.shape[-1])
+    return (
+        cos.expand(batch, -1, -1).gather(1, index),
+        sin.expand(batch, -1, -1).gather(1, index),
+    )
+
+
+def _log_sizes(state: PromptState) -> Tensor | None:
+    return None if state.sizes is None else state.sizes.log()
+
+
+def _prefill_mask(state: PromptState, size_bias: bool, like: Tensor) -> Tensor | None:
+    """Causal mask of a right-aligned batch; None where plain causal attention is meant."""
+    pad = state.columns.pad
+    bias = _log_sizes(state) if size_bias else None
+    if bias is None and not any(pad):
+        return None
+    column = torch.arange(state.width, device=like.device)
+    first = torch.tensor(pad, device=like.device).view(-1, 1, 1)
+    # a padding query sees itself: a row without any key would be undefined
+    visible = (column <= column[:, None]) & ((column >= first) | (column == column[:, None]))
+    visible = visible.unsqueeze(1)
+    if bias is None:
+        return visible
+    bias = bias.to(like.dtype)[:, None, None, :]
+    return torch.where(visible, bias, torch.finfo(like.dtype).min)
+
+
+def _decode_mask(cache: ReducedCache, index: int, like: Tensor) -> Tensor | None:
+    """Mask of one new token over this layer's prompt and all generated tokens."""
+    state = cache.prompts[index]
+    pad = state.columns.pad
+    bias = _log_sizes(state) if cache.reduction.size_bias else None
+    if bias is None and not any(pad):
+        return None
+    total = cache.get_seq_length(index) + like.shape[1]
+    column = torch.arange(total, device=like.device)
+    visible = column >= torch.tensor(pad, device=like.device).unsqueeze(1)
+    if bias is not None:
+        bias = torch.nn.functional.pad(bias, (0, total - state.width)).to(like.dtype)
+        visible = torch.where(visible, bias, torch.finfo(like.dtype).min)
+    return visible.repeat_interleave(cache.repeat, 0)[:, None, None, :]

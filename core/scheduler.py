@@ -1,0 +1,123 @@
+"""How many audio tokens each layer keeps, and the solver that turns a FLOPs cut into such counts.
+
+Pure python: knows the cost model, no tensors. The ratio of a layer follows FastAdaSP
+(arXiv 2410.03007, section 3: constant and decay schedules for dense tasks, one layer for sparse
+ones). Departure: the published code floors every layer's count, `int(A_l * r_l)`, and so can only
+cut short prompts in leaps of several points; here the exact length is carried on from layer to
+layer and rounded once, which costs one token at the most and lets the solver meet any target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .errors import UsageError
+from .flops import DecoderShape, PromptLengths, prefill_flops
+
+KINDS = ("once", "constant", "decay", "input")
+_LARGEST_RATIO = 0.9999
+_BISECTIONS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Which layers remove audio tokens, relative to each other.
+
+    Attributes:
+        kind: `once` (one layer), `constant` (the same ratio from `start` on), `decay` (falling
+            linearly to 0 at the last layer) or `input` (before the first layer).
+        start: first layer that removes tokens; not used by `input`.
+        layers: decoder layers of the model.
+
+    Raises:
+        UsageError: unknown kind, or a start layer that the model does not have.
+    """
+
+    kind: str
+    start: int
+    layers: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"unknown schedule '{self.kind}'; choose one of {', '.join(KINDS)}")
+        if not 0 <= self.start < self.layers:
+            raise UsageError(
+                f"start layer {self.start} does not exist: this model has layers 0 to"
+                f" {self.layers - 1}"
+            )
+
+    def ratios(self, ratio: float) -> tuple[float, ...]:
+        """Share of its audio tokens that leaves at the input, then in each layer (layers + 1)."""
+        if self.kind == "input":
+            return (ratio, *[0.0] * self.layers)
+        inside = [0.0] * self.layers
+        inside[self.start] = ratio
+        span = self.layers - 1 - self.start
+        for layer in range(self.start + 1, self.layers):
+            if self.kind == "constant":
+                inside[layer] = ratio
+            elif self.kind == "decay":
+                inside[layer] = ratio * (1 - (layer - self.start) / span)
+        return (0.0, *inside)
+
+    def kept(self, audio: int, ratio: float) -> tuple[int, ...]:
+        """Audio tokens entering each layer, then those leaving the last (layers + 1 numbers)."""
+        exact = float(audio)
+        counts = []
+        for share in self.ratios(ratio):
+            exact *= 1 - share
+            counts.append(max(min(audio, 1), round(exact)))
+        return tuple(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the solver decided for one prompt.
+
+    Attributes:
+        kept: audio tokens entering each layer, then those leaving the last (layers + 1 numbers).
+        target: cut of prefill FLOPs that was asked for.
+        reduction: cut that these counts give by the cost model.
+        capped: whether the target lies beyond what this prompt can give.
+    """
+
+    kept: tuple[int, ...]
+    target: float
+    reduction: float
+    capped: bool
+
+
+@lru_cache(maxsize=4096)
+def solve(
+    shape: DecoderShape, schedule: Schedule, prompt: PromptLengths, target: float
+) -> Budget:
+    """Counts whose cut of prefill FLOPs comes nearest to `target`, by bisection on the ratio.
+
+    A target beyond reach is cut as far as it goes: one audio token left, `capped` set.
+    """
+    full = prefill_flops(shape, prompt)
+
+    def cut(ratio: float) -> float:
+        return 1 - prefill_flops(shape, prompt, schedule.kept(prompt.audio, ratio)) / full
+
+    def budget(ratio: float, capped: bool = False) -> Budget:
+        return Budget(schedule.kept(prompt.audio, ratio), target, cut(ratio), capped)
+
+    if target <= 0:
+        return budget(0.0)
+    if cut(_LARGEST_RATIO) <= target:
+        return budget(_LARGEST_RATIO, capped=cut(_LARGEST_RATIO) < target - 0.005)
+    low, high = 0.0, _LARGEST_RATIO
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if cut(middle) < target:
+            low = middle
+        else:
+            high = middle
+    return min(budget(low), budget(high), key=lambda found: abs(found.reduction - target))
+
+
+def reach(shape: DecoderShape, schedule: Schedule, prompt: PromptLengths) -> float:
+    """Largest cut of prefill FLOPs that this schedule can give on this prompt."""
+    return solve(shape, schedule, prompt, 1.0).reduction
