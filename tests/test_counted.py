@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.counted import FUSED, counted_prefill_flops
 
@@ -62,12 +63,16 @@ def test_padding_is_counted_like_tokens(tiny_model, prompt_batch):
     assert counted == 2 * formula(tiny_model, n, head_positions=n)
 
 
+@pytest.mark.parametrize("backend", [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])
 @pytest.mark.parametrize("causal", [False, True])
-def test_fused_attention_with_shared_key_heads(causal):
+def test_attention_with_shared_key_heads(causal, backend):
     query, key = torch.randn(3, 4, 7, 16), torch.randn(3, 2, 7, 16)
-    counted = counted_prefill_flops(
-        lambda: F.scaled_dot_product_attention(query, key, key, is_causal=causal, enable_gqa=True)
-    )
+    with sdpa_kernel(backend):
+        counted = counted_prefill_flops(
+            lambda: F.scaled_dot_product_attention(
+                query, key, key, is_causal=causal, enable_gqa=True
+            )
+        )
     # scores and mix, 2 FLOPs each, for 3 rows, 4 query heads, 7 x 7 pairs, 16 channels
     assert counted == 2 * 2 * 3 * 4 * 7 * 7 * 16
 
