@@ -23,7 +23,10 @@ from .blocks import BLOCK_SECONDS, BLOCK_VALUES, NativeBlock, mono, one_line
 _Planes = tuple[int, npt.NDArray[Any]]  # (Hz, (channels, n) as the codec delivers it)
 
 _GAP = 0.1  # seconds by which time stamps may wander before it is a hole
-_SHORT = 0.5  # seconds by which a declared length may exceed the real one (priming, rounding)
+# Seconds by which a declared length may exceed the real one (priming, rounding): the track's own
+# length, and the container's, which other tracks have a part in.
+_SHORT, _SHORT_OF_ALL = 0.2, 0.5
+_WORTH_TELLING = 0.5  # seconds of holes in all
 _LONGEST_GAP = 3600.0  # believed in a file that declares no length
 # Only these say in their header how long they are; elsewhere FFmpeg guesses from bit rate and size.
 _DECLARING = frozenset({"mov", "matroska", "flac", "wav", "aiff", "caf", "w64"})
@@ -68,15 +71,17 @@ class _Progress:
     def verdict(self) -> str:
         """One line on what is missing; empty when all is well."""
         end = self.position if self.alone else max(self.position, self.reached)
+        missing = None if self.declared is None else self.declared - end
         at = f"breaks off at {self.position:.1f} s"
         if not self.position and self.tail_errors:
             return "not one frame of its audio track can be decoded"
-        if self.declared is not None and end < self.declared - _SHORT:
+        if missing is not None and missing > (_SHORT if self.alone else _SHORT_OF_ALL):
             return f"{at} of {self.declared:.1f} s"
         if self.broken:
             return f"{at}: {self.broken}"
-        # behind an mp3 there may be tags, which look like a bad frame
-        if self.tail_errors and self.kind != "mp3":
+        # behind an mp3 there may be tags, which look like a bad frame; and a flac whose last
+        # hundredth of a second is cut has lost nothing to speak of
+        if self.tail_errors and self.kind != "mp3" and (missing is None or missing > _GAP / 2):
             return f"{at}: its last frame is not whole"
         if self.errors or (self.gaps and self.kind in _GAPLESS):
             return f"damaged: {self.errors} unreadable frames, {self.gaps:.1f} s put to silence"
@@ -104,7 +109,7 @@ def read_av(path: Path, warn: Callable[[str], None] | None = None) -> Iterator[N
         state.broken = state.broken or "the file ends inside a page"
     if verdict := state.verdict():
         raise MediaError(verdict)
-    if state.gaps >= _SHORT and warn is not None:
+    if state.gaps >= _WORTH_TELLING and warn is not None:
         warn(f"{state.gaps:.1f} s without sound data, filled with silence")
 
 
