@@ -21,6 +21,8 @@ from .errors import UsageError
 TASKS = tuple(DEFAULT_BY_TASK)
 TASK_ALIASES = {"transcribe": "asr", "translate": "st"}
 SEGMENT_MODES = ("vad", "fixed", "whole")
+# for the other tasks, what is no speech may matter too: a caption, a mood, a noise
+DEFAULT_SEGMENT = {task: "vad" if task in ("asr", "st") else "fixed" for task in TASKS}
 FORMATS = ("jsonl", "srt", "vtt", "txt", "tsv", "json")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -70,8 +72,10 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
     model = said.get("model", DEFAULT_MODEL)
     preset, base = _presets(task, said)
     overrides = {name: said[name] for name in REDUCTION_FLAGS if name in said}
-    segment = _choice("--segment", said.get("segment", "vad"), SEGMENT_MODES)
-    chunk_length = _above_zero("--chunk-length", said.get("chunk_length"))
+    segment = _choice("--segment", said.get("segment", DEFAULT_SEGMENT[task]), SEGMENT_MODES)
+    chunk_length = said.get("chunk_length")
+    if chunk_length is not None and not chunk_length >= 1:
+        raise UsageError(f"--chunk-length {chunk_length:g}: must be at least 1 second")
     if segment == "whole" and chunk_length is not None:
         raise UsageError("--segment whole makes no chunks: leave out --chunk-length, or use fixed")
     return RunConfig(

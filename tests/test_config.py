@@ -107,7 +107,7 @@ def test_start_layer_wins_and_must_exist() -> None:
         ({"batch_size": "many"}, "auto or a number"),
         ({"num_beams": 0}, "above 0"),
         ({"max_new_tokens": -1}, "above 0"),
-        ({"chunk_length": 0.0}, "above 0"),
+        ({"chunk_length": 0.5}, "at least 1 second"),
         ({"segment": "words"}, "vad, fixed, whole"),
         ({"segment": "whole", "chunk_length": 20.0}, "leave out --chunk-length"),
         ({"redcue": 0.3}, "settings are task"),
@@ -125,6 +125,12 @@ def test_the_spoken_language() -> None:
     assert resolve(**ST, language="en").language == "en"
     assert resolve(**ST).target_language == "de"
     assert resolve(lang="de", language="de").target_language is None
+
+
+def test_only_speech_tasks_leave_out_what_is_no_speech() -> None:
+    assert (resolve().segment, resolve(**ST).segment) == ("vad", "vad")
+    assert resolve(task="ac").segment == "fixed"
+    assert resolve(task="ac", segment="vad").segment == "vad"
 
 
 def test_what_is_easily_misread_is_said() -> None:

@@ -1,0 +1,291 @@
+"""The run: recordings in, records out, each as soon as it is complete.
+
+Everything is drawn through generators: what is done is left out, the rest is decoded ahead in
+threads, batched across files, answered by the model, put together for each file and handed to the
+sink at once. A bad file costs its own record, never the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+
+from . import __version__
+from .config import RunConfig
+from .errors import StartError, UsageError
+from .reading import ReadAhead, Reading
+from .records import (
+    SCHEMA_VERSION,
+    Failure,
+    Flops,
+    Hypothesis,
+    Latency,
+    Memory,
+    Recording,
+    Report,
+    Seconds,
+    Segment,
+    Source,
+    Tokens,
+    Transcript,
+)
+from .results import report as reports
+from .results.assemble import Heard, assemble
+from .results.store import Sink
+from .stages import Rooms, Stages, Transcriber
+
+if TYPE_CHECKING:
+    from .models.base import Facts, SpeechLM
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happens during a run, for whoever watches.
+
+    Attributes:
+        kind: started (model loaded; `record` shows model, device and dtype), skipped (already
+            done), segment (one was answered), record (a recording is complete).
+        id: of the recording.
+        seconds: of audio, for a segment.
+        record: the finished record.
+    """
+
+    kind: Literal["started", "skipped", "segment", "record"]
+    id: str = ""
+    seconds: Seconds = 0.0
+    record: Transcript | None = None
+
+
+def run(
+    config: RunConfig,
+    recordings: Iterable[Recording],
+    sink: Sink,
+    *,
+    fail_fast: bool = False,
+    on_event: Callable[[Event], None] = lambda event: None,
+    stages: Stages | None = None,
+) -> Report:
+    """Transcribe recordings into a sink.
+
+    The model is loaded when the first recording needs it: with nothing to do the run is instant.
+
+    Args:
+        config: what to do.
+        recordings: found, unread; a list lets side files with one stem be told apart.
+        sink: takes the records and knows which are done already.
+        fail_fast: end at the first recording that is not ok.
+        on_event: called on the caller's thread.
+        stages: other rooms, for tests.
+
+    Raises:
+        UsageError: the method does not exist, or the model cannot do what is asked.
+        StartError: the model does not load.
+    """
+    if isinstance(recordings, Sequence):
+        sink.expect(recording.id for recording in recordings)
+    return _Run(config, sink, fail_fast, on_event, stages or Rooms()).go(iter(recordings))
+
+
+@dataclass
+class _InFlight:
+    """A recording whose segments are on their way."""
+
+    reading: Reading
+    source: Source
+    read: bool = False
+    asked: int = 0
+    answers: list[Hypothesis] = field(default_factory=list)
+
+
+class _Stop(Exception):
+    """`fail_fast` had its reason."""
+
+
+class _Run:
+    def __init__(
+        self,
+        config: RunConfig,
+        sink: Sink,
+        fail_fast: bool,
+        on_event: Callable[[Event], None],
+        stages: Stages,
+    ) -> None:
+        self._config = config
+        self._sink = sink
+        self._fail_fast = fail_fast
+        self._on_event = on_event
+        self._stages = stages
+        self._template = _template(config)
+        self._report = Report()
+        self._sources: dict[str, Source] = {}
+        self._flying: dict[str, _InFlight] = {}
+
+    def go(self, recordings: Iterator[Recording]) -> Report:
+        """Look for the first recording that needs the model, then work through them all."""
+        unusable: list[Recording] = []
+        todo = self._undone(recordings)
+        first = next((one for one in todo if not _set_aside(one, unusable)), None)
+        begun = time.perf_counter()
+        with suppress(_Stop):
+            if first is None:
+                deque(self._usable(unusable), maxlen=0)
+            else:
+                model, engine = self._start()
+                begun = time.perf_counter()
+                with engine as entered:
+                    self._work(model.facts, entered, chain(unusable, [first], todo))
+        return replace(self._report, wall_s=time.perf_counter() - begun)
+
+    def _start(self) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
+        model, engine = self._stages.start(self._config)
+        self._template = _template(self._config, model)
+        self._on_event(Event("started", record=self._template))
+        return model, engine
+
+    def _work(self, facts: Facts, engine: Transcriber, todo: Iterator[Recording]) -> None:
+        read = self._stages.reader(self._config, facts)
+        with ReadAhead(self._usable(todo), read) as readings:
+            for batch in engine.batches(self._segments(readings)):
+                for answer in _answers(engine, batch):
+                    self._take(answer)
+
+    def _undone(self, recordings: Iterator[Recording]) -> Iterator[Recording]:
+        for recording in recordings:
+            key = (recording.id, self._config.task)
+            source = self._stages.source(recording)
+            if recording.error is None and self._sink.done(key, source):
+                self._report = replace(self._report, skipped=self._report.skipped + 1)
+                self._on_event(Event("skipped", recording.id))
+            else:
+                # taken before reading: a file that changes meanwhile will be redone
+                self._sources[recording.id] = source
+                yield recording
+
+    def _usable(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
+        """Recordings that can be tried; the others get their record here."""
+        for recording in recordings:
+            if recording.error is None:
+                yield recording
+            else:
+                source = self._sources.pop(recording.id, Source())
+                heard = Heard(recording, source, failure=Failure("MediaError", recording.error))
+                self._finish(assemble(self._template, heard, []))
+
+    def _segments(self, readings: Iterable[Reading]) -> Iterator[Segment]:
+        for reading in readings:
+            name = reading.recording.id
+            flight = _InFlight(reading, self._sources.pop(name, Source()))
+            self._flying[name] = flight
+            for segment in reading:
+                flight.asked += 1
+                yield segment
+            flight.read = True
+            self._land(name)
+
+    def _take(self, answer: Hypothesis) -> None:
+        self._flying[answer.recording_id].answers.append(answer)
+        self._on_event(Event("segment", answer.recording_id, answer.end - answer.start))
+        self._land(answer.recording_id)
+
+    def _land(self, name: str) -> None:
+        """Finish a recording once it is read to its end and all its segments are answered."""
+        flight = self._flying[name]
+        if flight.read and flight.asked == len(flight.answers):
+            del self._flying[name]
+            self._finish(assemble(self._template, _heard(flight), flight.answers))
+
+    def _finish(self, record: Transcript) -> None:
+        self._sink.write(record)
+        self._report = reports.add(self._report, record)
+        self._on_event(Event("record", record.id, record.duration or 0.0, record))
+        if self._fail_fast and record.status != "ok":
+            raise _Stop
+
+
+def _set_aside(recording: Recording, unusable: list[Recording]) -> bool:
+    if recording.error is None:
+        return False
+    unusable.append(recording)
+    return True
+
+
+def _answers(engine: Transcriber, batch: list[Segment]) -> list[Hypothesis]:
+    """The engine's answers; what it did not expect itself costs the batch, not the run."""
+    try:
+        return engine.run(batch)
+    except (UsageError, StartError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return [
+            Hypothesis(one.recording_id, one.index, one.start, one.end, "", error=reason)
+            for one in batch
+        ]
+
+
+def _heard(flight: _InFlight) -> Heard:
+    reading, cut = flight.reading, flight.reading.cut
+    heard = Heard(reading.recording, flight.source, failure=reading.failure)
+    if cut is None:
+        return heard
+    return replace(
+        heard,
+        audio_s=cut.audio_s,
+        heard_s=cut.heard_s,
+        load_s=cut.load_s,
+        segment_s=cut.segment_s,
+        warnings=cut.warnings,
+    )
+
+
+def _template(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
+    """A record with all that is the same for every recording of the run."""
+    reduction = config.reduction
+    start_layer = None
+    if model is not None and reduction.method != "none" and reduction.reduce > 0:
+        start_layer = reduction.first_layer(model.decoder_shape.layers)
+    return Transcript(
+        schema_version=SCHEMA_VERSION,
+        id="",
+        audio_filepath="",
+        status="ok",
+        error=None,
+        warnings=(),
+        task=config.task,
+        language=config.language,
+        target_language=config.target_language,
+        model=config.model,
+        model_revision=model.revision if model else None,
+        version=__version__,
+        preset=config.preset,
+        overrides=dict(config.overrides),
+        method=reduction.method,
+        schedule=reduction.schedule,
+        start_layer=start_layer,
+        positions=reduction.positions,
+        text=None,
+        pred_text="",
+        label=None,
+        segments=(),
+        coverage=None,
+        duration=None,
+        time=None,
+        rtf=None,
+        rtfx=None,
+        rtfx_model=None,
+        latency=Latency(),
+        tokens=Tokens(),
+        flops=Flops(reduction_target=reduction.reduce),
+        memory=Memory(),
+        device=str(model.device) if model else config.device,
+        dtype=str(model.dtype).removeprefix("torch.") if model else config.dtype,
+        batch_size=None,
+        num_beams=config.num_beams,
+        source=Source(),
+        settings_hash=config.settings_hash,
+    )

@@ -1,0 +1,161 @@
+"""Recordings are decoded and cut in worker threads, ahead of the model and within bounds.
+
+A few files are in flight at a time, each with a short queue of segments, so memory depends neither
+on the number of files nor on their length. Knows records and errors; what decodes and cuts is
+handed in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from queue import Full, Queue, SimpleQueue
+from types import TracebackType
+from typing import Protocol, Self
+
+from .errors import FastAdaSPError, StartError, UsageError
+from .records import Failure, Recording, Seconds, Segment
+
+WORKERS = 2
+FILES_AHEAD = 8
+SEGMENTS_AHEAD = 8
+_STOP_CHECK_S = 0.1
+
+
+class Cut(Protocol):
+    """Segments of one recording; the numbers are final once they have all been drawn."""
+
+    @property
+    def audio_s(self) -> Seconds:
+        """Seconds decoded."""
+
+    @property
+    def heard_s(self) -> Seconds:
+        """Seconds in the segments."""
+
+    @property
+    def load_s(self) -> Seconds:
+        """Time taken by decoding."""
+
+    @property
+    def segment_s(self) -> Seconds:
+        """Time taken by cutting."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Names of things that are odd but no loss."""
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Draw the segments; raises MediaError when the file cannot be read to its end."""
+
+
+class Reading:
+    """One recording in flight: iterate for its segments, then look at `failure` and `cut`.
+
+    Attributes:
+        recording: which one.
+        cut: its segments and numbers; None when it could not even be opened.
+        failure: why it could not be read, or not to its end.
+        fatal: an error that the whole run must end with.
+    """
+
+    def __init__(self, recording: Recording, stop: threading.Event) -> None:
+        """Nothing is read yet."""
+        self.recording = recording
+        self.cut: Cut | None = None
+        self.failure: Failure | None = None
+        self.fatal: FastAdaSPError | None = None
+        self._stop = stop
+        self._queue: Queue[Segment | None] = Queue(SEGMENTS_AHEAD)
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Segments in order, each as soon as it is cut."""
+        while (segment := self._queue.get()) is not None:
+            yield segment
+        if self.fatal is not None:
+            raise self.fatal
+
+    def fill(self, read: Callable[[Recording], Cut]) -> None:
+        """Read the recording; called in a worker thread."""
+        try:
+            self.cut = read(self.recording)
+            for segment in self.cut:
+                self._put(segment)
+        except _Stopped:
+            return
+        except (UsageError, StartError) as error:
+            self.fatal = error
+        except FastAdaSPError as error:
+            self.failure = Failure(type(error).__name__, str(error))
+        except Exception as error:
+            # a bug or a broken library costs this recording, not the night's run
+            self.failure = Failure(type(error).__name__, " ".join(str(error).split()))
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self._put(None)
+        except _Stopped:
+            return
+
+    def _put(self, item: Segment | None) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=_STOP_CHECK_S)
+            except Full:
+                continue
+            return
+        raise _Stopped
+
+
+class _Stopped(Exception):
+    """The run is over; the thread may go."""
+
+
+class ReadAhead:
+    """Iterate for `Reading`s in the order of `recordings`; leaving the context ends the threads.
+
+    Args:
+        recordings: drawn lazily, at most `FILES_AHEAD` before they are used.
+        read: decodes and cuts one recording.
+    """
+
+    def __init__(self, recordings: Iterable[Recording], read: Callable[[Recording], Cut]) -> None:
+        """Nothing starts before the context is entered."""
+        self._recordings = iter(recordings)
+        self._read = read
+        self._stop = threading.Event()
+        self._jobs: SimpleQueue[Reading | None] = SimpleQueue()
+
+    def __enter__(self) -> Self:
+        """Start the workers; as daemons, so that a hanging file cannot keep the process alive."""
+        for _ in range(WORKERS):
+            threading.Thread(target=self._work, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Tell the workers to stop, whatever they are waiting for."""
+        self._stop.set()
+        for _ in range(WORKERS):
+            self._jobs.put(None)
+
+    def __iter__(self) -> Iterator[Reading]:
+        """Readings, the first ones already being filled."""
+        ahead: deque[Reading] = deque()
+        for recording in self._recordings:
+            reading = Reading(recording, self._stop)
+            self._jobs.put(reading)
+            ahead.append(reading)
+            if len(ahead) == FILES_AHEAD:
+                yield ahead.popleft()
+        yield from ahead
+
+    def _work(self) -> None:
+        while (reading := self._jobs.get()) is not None and not self._stop.is_set():
+            reading.fill(self._read)

@@ -1,0 +1,197 @@
+"""From what was heard and what the model answered to the record of one recording."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..records import (
+    Cost,
+    Failure,
+    Flops,
+    Hypothesis,
+    Latency,
+    Memory,
+    Recording,
+    Seconds,
+    Source,
+    Span,
+    Status,
+    Tokens,
+    Transcript,
+)
+
+LABEL_TASKS = ("er", "sv")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What reading one recording gave.
+
+    Attributes:
+        recording: which one.
+        source: its file.
+        audio_s: seconds that could be decoded.
+        heard_s: seconds of them that were handed to the model.
+        load_s, segment_s: time taken by decoding and by cutting.
+        failure: why it could not be read, or not to its end.
+        warnings: names of things that are odd but no loss.
+    """
+
+    recording: Recording
+    source: Source = field(default_factory=Source)
+    audio_s: Seconds = 0.0
+    heard_s: Seconds = 0.0
+    load_s: Seconds = 0.0
+    segment_s: Seconds = 0.0
+    failure: Failure | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis]) -> Transcript:
+    """The record of one recording.
+
+    Args:
+        template: a record with the fields that are the same for the whole run.
+        heard: what reading it gave.
+        hypotheses: the answers to its segments, in any order.
+    """
+    answers = sorted(hypotheses, key=lambda answer: answer.index)
+    done = [answer for answer in answers if answer.error is None]
+    failure = heard.failure or _failed_segments(answers)
+    spans = tuple(Span(round(a.start, 3), round(a.end, 3), a.text) for a in done)
+    record = replace(
+        template,
+        id=heard.recording.id,
+        audio_filepath=heard.recording.path.as_posix(),
+        status=_status(failure, done),
+        error=failure,
+        warnings=_merged((*heard.warnings, *(w for a in answers for w in a.warnings))),
+        text=heard.recording.text,
+        pred_text=" ".join(span.text for span in spans if span.text),
+        label=_label(spans) if template.task in LABEL_TASKS else None,
+        segments=spans,
+        coverage=_coverage(heard, spans),
+        batch_size=max((answer.batch_size for answer in answers), default=None),
+        source=heard.source,
+    )
+    return _with_costs(record, heard, [answer.cost for answer in answers])
+
+
+def _status(failure: Failure | None, done: Sequence[Hypothesis]) -> Status:
+    if failure is None:
+        return "ok"
+    return "partial" if done else "failed"
+
+
+def _failed_segments(answers: Sequence[Hypothesis]) -> Failure | None:
+    failed = [answer for answer in answers if answer.error is not None]
+    if not failed:
+        return None
+    first = failed[0]
+    return Failure(
+        "TranscriptionError",
+        f"{len(failed)} of {len(answers)} segments failed, the first at {first.start:.1f} s: "
+        f"{first.error}",
+    )
+
+
+def _merged(warnings: Iterable[str]) -> tuple[str, ...]:
+    """Each warning once; one that carries a number after a colon keeps its highest."""
+    highest: dict[str, float] = {}
+    plain: set[str] = set()
+    for warning in warnings:
+        name, _, value = warning.partition(":")
+        try:
+            highest[name] = max(float(value), highest.get(name, float("-inf")))
+        except ValueError:
+            plain.add(warning)
+    return tuple(sorted(plain | {f"{name}:{value:g}" for name, value in highest.items()}))
+
+
+def _coverage(heard: Heard, spans: Sequence[Span]) -> float | None:
+    """Share of the seconds handed to the model that got a text; None when there were none."""
+    if not heard.heard_s:
+        return None
+    written = sum(span.end - span.start for span in spans if span.text)
+    return round(min(1.0, written / heard.heard_s), 4)
+
+
+def _label(spans: Sequence[Span]) -> str | None:
+    """The answer, bare; of several the one that holds for the longest time."""
+    seconds: Counter[str] = Counter()
+    for span in spans:
+        if word := span.text.strip().strip(string.punctuation).strip().lower():
+            seconds[word] += span.end - span.start  # type: ignore[assignment]
+    return seconds.most_common(1)[0][0] if seconds else None
+
+
+def _with_costs(record: Transcript, heard: Heard, costs: Sequence[Cost]) -> Transcript:
+    latency = Latency(
+        load_audio_s=round(heard.load_s, 6),
+        segment_s=round(heard.segment_s, 6),
+        encode_s=round(sum(cost.encode_s for cost in costs), 6),
+        prefill_s=round(sum(cost.prefill_s for cost in costs), 6),
+        decode_s=round(sum(cost.decode_s for cost in costs), 6),
+        first_token_s=round(costs[0].first_token_s, 6) if costs else None,
+    )
+    model = latency.encode_s + latency.prefill_s + latency.decode_s
+    time = latency.load_audio_s + latency.segment_s + model
+    duration = heard.audio_s or None
+    return replace(
+        record,
+        duration=None if duration is None else round(duration, 3),
+        time=round(time, 6),
+        rtf=_ratio(time, duration),
+        rtfx=_ratio(duration, time),
+        rtfx_model=_ratio(duration, model),
+        latency=latency,
+        tokens=_tokens(costs, latency.decode_s),
+        flops=_flops(costs, record.flops.reduction_target),
+        memory=_memory(costs),
+    )
+
+
+def _tokens(costs: Sequence[Cost], decode_s: Seconds) -> Tokens:
+    generated = sum(cost.generated for cost in costs)
+    return Tokens(
+        prompt=sum(cost.prompt_tokens for cost in costs),
+        audio_in=sum(cost.audio_in for cost in costs),
+        audio_kept=sum(cost.audio_kept for cost in costs),
+        generated=generated,
+        per_second=_ratio(generated, decode_s),
+    )
+
+
+def _flops(costs: Sequence[Cost], target: float) -> Flops:
+    encoder = sum(cost.encoder_flops for cost in costs)
+    full = sum(cost.prefill_full_flops for cost in costs)
+    reduced = sum(cost.prefill_flops for cost in costs)
+    decode_full = sum(cost.decode_full_flops for cost in costs)
+    decode = sum(cost.decode_flops for cost in costs)
+    whole = _ratio(encoder + reduced + decode, encoder + full + decode_full)
+    prefill = _ratio(reduced, full)
+    return Flops(
+        encoder=encoder,
+        prefill_full=full,
+        prefill=reduced,
+        decode_full=decode_full,
+        decode=decode,
+        reduction_target=target,
+        reduction=None if prefill is None else round(1 - prefill, 6),
+        total_reduction=None if whole is None else round(1 - whole, 6),
+    )
+
+
+def _memory(costs: Sequence[Cost]) -> Memory:
+    if not costs:
+        return Memory()
+    largest = max(costs, key=lambda cost: cost.kv_bytes_full)
+    peak = max(cost.peak_bytes for cost in costs)
+    return Memory(largest.kv_bytes_full, largest.kv_bytes, peak or None)
+
+
+def _ratio(over: float | None, under: float | None) -> float | None:
+    return round(over / under, 6) if over is not None and under else None

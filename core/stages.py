@@ -1,0 +1,151 @@
+"""The rooms that a run walks through, behind a few plain calls; the only file that knows them all.
+
+Everything heavy is imported inside the calls: a run with nothing to do loads no torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from .config import RunConfig
+from .errors import UsageError
+from .reading import Cut
+from .records import Hypothesis, Recording, Seconds, Segment, Source
+
+if TYPE_CHECKING:
+    from .media.segment import Cutting
+    from .models.base import Facts, SpeechLM
+
+Item = TypeVar("Item")
+
+
+class Transcriber(Protocol):
+    """What the pipeline needs of the engine."""
+
+    def batches(self, segments: Iterator[Segment]) -> Iterator[list[Segment]]:
+        """Group segments across files."""
+
+    def run(self, batch: list[Segment]) -> list[Hypothesis]:
+        """Answer a batch; a segment that cannot be done comes back with its error set."""
+
+
+class Stages(Protocol):
+    """What a run needs of the house; tests bring their own."""
+
+    def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
+        """Load the model and set up the engine."""
+
+    def reader(self, config: RunConfig, facts: Facts) -> Callable[[Recording], Cut]:
+        """What decodes and cuts one recording for this model."""
+
+    def source(self, recording: Recording) -> Source:
+        """Identity of the file."""
+
+
+class Rooms:
+    """The real stages."""
+
+    def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
+        """Load the model and set up the engine; a wrong method name ends it before the loading."""
+        from .methods import get_method
+
+        if config.reduction.method != "none":
+            get_method(config.reduction.method)
+        from .engine import Engine
+        from .models import load_model
+
+        lm = load_model(
+            config.model, device=config.device, dtype=config.dtype, offline=config.offline
+        )
+        return lm, Engine(lm, config)
+
+    def reader(self, config: RunConfig, facts: Facts) -> Callable[[Recording], Cut]:
+        """Decode at the model's rate, cut under its window."""
+        cutting = _cutting(config, facts)
+        return lambda recording: Pieces(recording, cutting)
+
+    def source(self, recording: Recording) -> Source:
+        """Size and time of the file."""
+        from .media.discover import source_of
+
+        return source_of(recording.path)
+
+
+class Pieces:
+    """The segments of one recording, with a stopwatch on decoding and on cutting."""
+
+    def __init__(self, recording: Recording, cutting: Cutting) -> None:
+        """Open nothing yet."""
+        from .media.decode import decode
+        from .media.segment import Segmenter
+
+        self._decoding = _Stopwatch()
+        self._drawing = _Stopwatch()
+        self._notes: list[str] = []
+        blocks = decode(recording.path, cutting.sample_rate, self._notes.append)
+        self._segmenter = Segmenter(self._decoding.timed(blocks), recording.id, cutting)
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Decode and cut as the segments are drawn."""
+        return self._drawing.timed(self._segmenter)
+
+    @property
+    def audio_s(self) -> Seconds:
+        """Seconds decoded."""
+        return self._segmenter.audio_seconds
+
+    @property
+    def heard_s(self) -> Seconds:
+        """Seconds in the segments."""
+        return self._segmenter.segment_seconds
+
+    @property
+    def load_s(self) -> Seconds:
+        """Time taken by decoding."""
+        return self._decoding.seconds
+
+    @property
+    def segment_s(self) -> Seconds:
+        """Time taken by finding speech and cutting."""
+        return self._drawing.seconds - self._decoding.seconds
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the decoder found odd."""
+        return tuple(self._notes)
+
+
+class _Stopwatch:
+    """Counts the time spent inside an iterator, not between its items."""
+
+    def __init__(self) -> None:
+        self.seconds: Seconds = 0.0
+
+    def timed(self, items: Iterable[Item]) -> Iterator[Item]:
+        source = iter(items)
+        while True:
+            begun = time.perf_counter()
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.perf_counter() - begun
+            yield item
+
+
+def _cutting(config: RunConfig, facts: Facts) -> Cutting:
+    from .media.segment import Cutting, Mode
+
+    longest = facts.max_seconds
+    if config.chunk_length is not None and config.chunk_length > longest:
+        raise UsageError(
+            f"--chunk-length {config.chunk_length:g}: the window of {config.model} is "
+            f"{longest:g} s; longer recordings are cut by themselves"
+        )
+    target = config.chunk_length or facts.chunk_seconds or longest
+    window = target if config.segment == "fixed" else config.chunk_length or longest
+    return Cutting(cast(Mode, config.segment), window, target, facts.sample_rate)

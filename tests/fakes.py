@@ -1,0 +1,128 @@
+"""Rooms without sound and without a model: a recording is a text file, a line is a segment.
+
+A line's text comes back as the answer. Lines that begin with `!` go wrong on purpose:
+`!media why` (the file breaks off), `!crash why` (a bug while reading), `!engine why` (the segment
+fails), `!die why` (the engine raises), `!warn name` (a warning), `!sleep seconds`, `!fatal why`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from core.config import RunConfig
+from core.errors import MediaError, StartError
+from core.media.discover import source_of
+from core.reading import Cut
+from core.records import Cost, Hypothesis, Recording, Segment, Source
+
+RATE = 10
+SECONDS = 2.0
+COST = Cost(0.1, 0.2, 0.3, 0.25, 12, 10, 8, 5, 1000, 500, 400, 300, 250, 64, 48, 0)
+
+
+class FakeCut:
+    """Segments of two seconds, one for each line."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self.audio_s = self.heard_s = 0.0
+        self.load_s, self.segment_s = 0.01, 0.02
+        self.warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Segment]:
+        lines = self._recording.path.read_text(encoding="utf-8").splitlines()
+        texts = [text for text in lines if text]
+        for index, text in enumerate(texts):
+            _raise(text)
+            samples = np.frombuffer(text.encode().ljust(80), np.uint8).astype(np.float32)
+            self.audio_s += SECONDS
+            self.heard_s += SECONDS
+            # the text travels as the samples, whatever their number they are two seconds
+            yield Segment(self._recording.id, index, index * SECONDS, samples, len(samples) // 2)
+
+
+def _raise(text: str) -> None:
+    word, _, why = text.partition(" ")
+    if word == "!media":
+        raise MediaError(why)
+    if word == "!crash":
+        raise RuntimeError(why)
+    if word == "!fatal":
+        raise StartError(why)
+
+
+class FakeEngine:
+    """Echoes; batches of two across files, longest look-ahead of four."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self._log = log
+
+    def batches(self, segments: Iterator[Segment]) -> Iterator[list[Segment]]:
+        batch: list[Segment] = []
+        for segment in segments:
+            batch.append(segment)
+            if len(batch) == 2:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def run(self, batch: list[Segment]) -> list[Hypothesis]:
+        self._log.append([(segment.recording_id, segment.index) for segment in batch])
+        return [self._answer(segment, len(batch)) for segment in reversed(batch)]
+
+    def _answer(self, segment: Segment, size: int) -> Hypothesis:
+        text = segment.samples.astype(np.uint8).tobytes().decode().strip()
+        word, _, why = text.partition(" ")
+        answer: dict[str, Any] = {"text": text, "cost": COST, "batch_size": size}
+        if word == "!die":
+            raise RuntimeError(why)
+        if word == "!sleep":
+            time.sleep(float(why))
+        if word == "!engine":
+            answer |= {"text": "", "error": why}
+        if word == "!warn":
+            answer |= {"text": "warned", "warnings": (why,)}
+        return Hypothesis(
+            segment.recording_id, segment.index, segment.start, segment.start + SECONDS, **answer
+        )
+
+
+class FakeStages:
+    """Stages for `core.pipeline.run`; `log` holds what was started and which batches ran."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def start(self, config: RunConfig) -> tuple[Any, Any]:
+        if config.model == "absent":
+            raise StartError("model 'absent' cannot be loaded: no such model")
+        self.log.append("start")
+        model = SimpleNamespace(
+            facts=SimpleNamespace(sample_rate=RATE),
+            revision="r1",
+            decoder_shape=SimpleNamespace(layers=32),
+            device="cpu",
+            dtype="torch.float32",
+        )
+        return model, self._entered()
+
+    @contextmanager
+    def _entered(self) -> Iterator[FakeEngine]:
+        self.log.append("enter")
+        try:
+            yield FakeEngine(self.log)
+        finally:
+            self.log.append("exit")
+
+    def reader(self, config: RunConfig, facts: Any) -> Callable[[Recording], Cut]:
+        return FakeCut
+
+    def source(self, recording: Recording) -> Source:
+        return source_of(recording.path)
