@@ -65,9 +65,8 @@ def decode(
 def probe_duration(path: Path) -> Seconds | None:
     """Seconds that the file's header declares or lets estimate; None if it is silent on that."""
     try:
-        if _is_pcm(_checked_head(path)):
-            return pcm_duration(path)
-        return av_duration(path)
+        seconds = pcm_duration(path) if _is_pcm(_checked_head(path)) else None
+        return seconds if seconds is not None else av_duration(path)
     except MediaError:
         return None
 

@@ -26,10 +26,11 @@ _GAP = 0.1  # seconds by which time stamps may wander before it is a hole
 # Seconds by which a declared length may exceed the real one (priming, rounding): the track's own
 # length, and the container's, which other tracks have a part in.
 _SHORT, _SHORT_OF_ALL = 0.2, 0.5
+_UNKNOWN = float("inf")
 _WORTH_TELLING = 0.5  # seconds of holes in all
 _LONGEST_GAP = 3600.0  # believed in a file that declares no length
 # Only these say in their header how long they are; elsewhere FFmpeg guesses from bit rate and size.
-_DECLARING = frozenset({"mov", "matroska", "flac", "wav", "aiff", "caf", "w64"})
+_DECLARING = frozenset({"mov", "matroska", "flac"})
 # Cut out of something longer, these begin with frames that lean on lost ones.
 _RAW_STREAMS = frozenset({"mp3", "aac", "mpegts"})
 # These cannot express "no sound for a while", so a hole in the time stamps is damage.
@@ -71,21 +72,33 @@ class _Progress:
     def verdict(self) -> str:
         """One line on what is missing; empty when all is well."""
         end = self.position if self.alone else max(self.position, self.reached)
-        missing = None if self.declared is None else self.declared - end
-        at = f"breaks off at {self.position:.1f} s"
+        missing = _UNKNOWN if self.declared is None else self.declared - end
+        short = _UNKNOWN != missing > (_SHORT if self.alone else _SHORT_OF_ALL)
+        # an mp3's time stamps count its good frames: there a hole shows as a shorter file, and
+        # tags, or the seams of files put together, look like bad frames
+        is_mp3 = self.kind == "mp3"
         if not self.position and self.tail_errors:
             return "not one frame of its audio track can be decoded"
-        if missing is not None and missing > (_SHORT if self.alone else _SHORT_OF_ALL):
-            return f"{at} of {self.declared:.1f} s"
-        if self.broken:
-            return f"{at}: {self.broken}"
-        # behind an mp3 there may be tags, which look like a bad frame; and a flac whose last
-        # hundredth of a second is cut has lost nothing to speak of
-        if self.tail_errors and self.kind != "mp3" and (missing is None or missing > _GAP / 2):
-            return f"{at}: its last frame is not whole"
-        if self.errors or (self.gaps and self.kind in _GAPLESS):
-            return f"damaged: {self.errors} unreadable frames, {self.gaps:.1f} s put to silence"
+        if short and not (is_mp3 and self.errors):
+            return f"breaks off at {self.position:.1f} s of {self.declared:.1f} s"
+        # a flac that lacks its last hundredth of a second has lost nothing to speak of
+        cut = self.tail_errors and not is_mp3 and missing > _GAP / 2
+        if self.broken or cut:
+            why = self.broken or "its last frame is not whole"
+            return f"breaks off at {self.position:.1f} s: {why}"
+        if (self.errors and (short or not is_mp3)) or (self.gaps and self.kind in _GAPLESS):
+            return f"damaged: {self._holes()}"
         return ""
+
+    def _holes(self) -> str:
+        frames = f"{self.errors} unreadable frames" if self.errors else "holes"
+        return f"{frames}, {self.gaps:.1f} s filled with silence" if self.gaps else frames
+
+    def remark(self) -> str:
+        """One line on what is odd, but no loss that could be told from the file."""
+        if self.gaps >= _WORTH_TELLING:
+            return f"{self.gaps:.1f} s without sound data, filled with silence"
+        return f"{self.errors} unreadable frames passed over" if self.errors else ""
 
 
 def av_duration(path: Path) -> Seconds | None:
@@ -109,8 +122,8 @@ def read_av(path: Path, warn: Callable[[str], None] | None = None) -> Iterator[N
         state.broken = state.broken or "the file ends inside a page"
     if verdict := state.verdict():
         raise MediaError(verdict)
-    if state.gaps >= _WORTH_TELLING and warn is not None:
-        warn(f"{state.gaps:.1f} s without sound data, filled with silence")
+    if warn is not None and (remark := state.remark()):
+        warn(remark)
 
 
 @contextmanager
