@@ -49,18 +49,22 @@ class Rooms:
     """The real stages."""
 
     def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
-        """Load the model and set up the engine; a wrong method name ends it before the loading."""
+        """Load the model and set up the engine."""
+        from .engine import Engine
+
+        lm = self.load(config)
+        return lm, Engine(lm, config)
+
+    def load(self, config: RunConfig) -> SpeechLM:
+        """Load the model; a method that does not exist ends it before that."""
         from .methods import get_method
+        from .models import load_model
 
         if config.reduction.method != "none":
             get_method(config.reduction.method)
-        from .engine import Engine
-        from .models import load_model
-
-        lm = load_model(
+        return load_model(
             config.model, device=config.device, dtype=config.dtype, offline=config.offline
         )
-        return lm, Engine(lm, config)
 
     def reader(self, config: RunConfig, facts: Facts) -> Callable[[Recording], Cut]:
         """Decode at the model's rate, cut under its window."""

@@ -21,8 +21,9 @@ class Entry(NamedTuple):
 
 
 def line(record: Transcript) -> str:
-    """The record as one line of JSON."""
-    return json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+    """The record as one line of JSON; a file name that is no UTF-8 is escaped, not an error."""
+    text = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def record_of(data: Json) -> Transcript:

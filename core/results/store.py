@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, TextIO
 from ..errors import FastAdaSPError, UsageError
 from ..records import Json, Source, Transcript
 from .files import locked, replace_file, sync
-from .lines import Entry, Key, entries, line, newest, record_of
+from .lines import Entry, Key, entries, line, newest, read_results, record_of
 from .writers import SideFiles
 
 RESULTS = "results.jsonl"
@@ -52,8 +52,32 @@ class StreamSink:
 
     def write(self, record: Transcript) -> None:
         """Print the record's line."""
-        self._stream.write(line(record))
-        self._stream.flush()
+        try:
+            self._stream.write(line(record))
+            self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise FastAdaSPError(f"cannot write the record: {error.strerror or error}") from error
+
+
+class MemorySink:
+    """Keeps the records, by id."""
+
+    def __init__(self) -> None:
+        """Nothing is kept yet."""
+        self.records: dict[str, Transcript] = {}
+
+    def expect(self, ids: Iterable[str]) -> None:
+        """Nothing to prepare."""
+
+    def done(self, key: Key, source: Source) -> bool:
+        """Nothing was done before."""
+        return False
+
+    def write(self, record: Transcript) -> None:
+        """Keep the record."""
+        self.records[record.id] = record
 
 
 class _Known(NamedTuple):
@@ -152,6 +176,11 @@ class Store:
         key = (record.id, record.task)
         self._replaced = self._replaced or key in self._lines
         self._lines.add(key)
+
+    def records(self, task: str) -> dict[str, Transcript]:
+        """The stored records of a task, by id."""
+        found = (record_of(data) for data in read_results(self.path) if data["task"] == task)
+        return {record.id: record for record in found}
 
     def _write_side(self, record: Transcript) -> None:
         try:

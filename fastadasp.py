@@ -1,0 +1,85 @@
+"""fastadasp in Python: `import fastadasp; fastadasp.transcribe("talks/")`.
+
+Re-exports, and one function. Errors are children of `FastAdaSPError`; a recording that cannot be
+done is a record with `status` failed or partial, not an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Unpack
+
+from core import __version__
+from core.config import ReductionConfig, RunConfig
+from core.errors import FastAdaSPError, MediaError, StartError, TranscriptionError, UsageError
+from core.flags import Flags, resolve, resolve_output
+from core.records import Recording, Report, Segment, Span, Transcript
+
+__all__ = [
+    "FastAdaSPError",
+    "MediaError",
+    "Recording",
+    "ReductionConfig",
+    "Report",
+    "RunConfig",
+    "Segment",
+    "Span",
+    "StartError",
+    "Transcript",
+    "TranscriptionError",
+    "UsageError",
+    "__version__",
+    "resolve",
+    "transcribe",
+]
+
+Path_ = str | PathLike[str]
+
+
+def transcribe(
+    inputs: Path_ | Sequence[Path_],
+    *,
+    output_dir: Path_ | None = None,
+    formats: str | Sequence[str] | None = None,
+    overwrite: bool = False,
+    **flags: Unpack[Flags],
+) -> list[Transcript]:
+    """Transcribe, translate or label recordings.
+
+    Args:
+        inputs: files, folders, globs or manifests, as on the command line.
+        output_dir: keep results there; what it holds already is not done again.
+        formats: side files to write into `output_dir`, such as "srt,txt".
+        overwrite: redo what `output_dir` holds.
+        **flags: the flags of `fastadasp run`, such as task="st", lang="de", reduce=0.3.
+
+    Returns:
+        The record of every input, finished earlier or now, in the order of the inputs.
+
+    Raises:
+        UsageError: the request cannot be meant as written.
+        StartError: the model does not load.
+    """
+    from core.media.discover import discover
+    from core.pipeline import run
+    from core.results.store import MemorySink, Store
+
+    config = resolve(**flags)
+    folder = None if output_dir is None else Path(output_dir)
+    output = resolve_output(folder, formats, overwrite=overwrite)
+    paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
+    recordings = list(discover([fspath(path) for path in paths]))
+    if output.output_dir is None:
+        memory = MemorySink()
+        run(config, recordings, memory)
+        found = memory.records
+    else:
+        store = Store(
+            output.output_dir, config.settings_hash, output.side_formats, overwrite=overwrite
+        )
+        with store:
+            run(config, recordings, store)
+        found = store.records(config.task)
+    return [found[recording.id] for recording in recordings]

@@ -1,0 +1,7 @@
+"""`python -m fastadasp_cli`, the same as `fastadasp`."""
+
+from __future__ import annotations
+
+from .main import main
+
+main()

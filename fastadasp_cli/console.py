@@ -1,0 +1,160 @@
+"""What is said to people: stderr only, one line a thing; stdout stays data.
+
+rich and the records (numpy) are imported when something is said: `--version` waits for neither.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.config import OutputConfig
+    from core.pipeline import Event
+    from core.records import Report, Transcript
+
+
+def error(message: str) -> None:
+    """One red line."""
+    _say(f"error: {message}", "bold red")
+
+
+def warn(message: str) -> None:
+    """One yellow line."""
+    _say(message, "yellow")
+
+
+def note(message: str) -> None:
+    """One plain line."""
+    _say(message, "")
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table that is a command's answer, so on stdout; never cut where stdout is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    out = Console(highlight=False)
+    out.print(grid, width=None if out.is_terminal else 10_000, crop=False)
+
+
+def hush_libraries() -> None:
+    """Keep the chatter of torch, transformers and the hub off stderr; before they are imported."""
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+class Watcher:
+    """Tells of a run as it goes on: what runs where, a bar, failures at once, a summary.
+
+    Args:
+        output: how much to say.
+        total: number of recordings, None when they come from a pipe.
+    """
+
+    def __init__(self, output: OutputConfig, total: int | None) -> None:
+        """Say nothing yet."""
+        self._quiet = output.quiet
+        self._total = total
+        self._bar: Any = None
+        self._task: Any = None
+        self._audio_s = 0.0
+        # lines of JSON on the same terminal are progress enough, and a bar would tear them
+        terminal = sys.stderr.isatty() and (
+            output.output_dir is not None or not sys.stdout.isatty()
+        )
+        self._wants_bar = terminal and not output.quiet and not output.no_progress
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Shows the bar, if there is to be one."""
+        if not self._wants_bar:
+            yield
+            return
+        self._bar = _progress()
+        self._task = self._bar.add_task("transcribing", total=self._total, audio="")
+        with self._bar:
+            yield
+
+    def on_event(self, event: Event) -> None:
+        """Take one event of the pipeline."""
+        if event.kind == "started" and event.record is not None and not self._quiet:
+            note(_started(event.record))
+        if event.kind == "segment":
+            self._audio_s += event.seconds
+        if event.kind == "record" and event.record is not None:
+            self._tell(event.record)
+        if self._bar is not None:
+            done = int(event.kind in ("record", "skipped"))
+            self._bar.update(self._task, advance=done, audio=f"{self._audio_s / 60:.1f} min")
+
+    def _tell(self, record: Transcript) -> None:
+        if record.error is not None:
+            _say(f"{record.status}: {record.id}: {record.error.message}", "red")
+        elif record.warnings and not self._quiet:
+            warn(f"{record.id}: {', '.join(record.warnings)}")
+
+    def summarise(self, report: Report) -> None:
+        """The run in a few lines; failures were told when they happened."""
+        from core.results.report import summary
+
+        if not self._quiet:
+            for text in summary(report):
+                note(text)
+
+
+def _started(record: Transcript) -> str:
+    revision = f" ({record.model_revision})" if record.model_revision else ""
+    reduced = "nothing reduced"
+    if record.flops.reduction_target:
+        reduced = (
+            f"{record.method}, {record.schedule}, from layer {record.start_layer}, "
+            f"{record.flops.reduction_target:.0%} of prefill FLOPs cut"
+        )
+    return (
+        f"{record.task} with {record.model}{revision} on {record.device}, {record.dtype}; "
+        f"preset {record.preset}: {reduced}"
+    )
+
+
+def _say(message: str, style: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text(" ".join(message.split()), style=style)
+    Console(stderr=True, highlight=False).print(line, soft_wrap=True)
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[audio]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+        transient=True,
+    )

@@ -1,0 +1,208 @@
+"""Options that commands share, each with its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_WHAT = "What to do"
+_HOW = "How much to reduce"
+_MODEL = "Model and machine"
+_OUTPUT = "Output"
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Files, folders (recursive), globs, manifests (.jsonl .txt), or - for paths on stdin.",
+        show_default=False,
+    ),
+]
+Task = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        "-t",
+        help="asr | st | er | sv | sqa | ac | chat (transcribe = asr, translate = st).",
+        rich_help_panel=_WHAT,
+    ),
+]
+Lang = Annotated[
+    str | None,
+    typer.Option(
+        "--lang",
+        "--target-lang",
+        metavar="CODE",
+        help="Language to translate into (st).",
+        rich_help_panel=_WHAT,
+    ),
+]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        "--source-lang",
+        "--language",
+        "-l",
+        metavar="CODE",
+        help="Spoken language; detected when left out.",
+        rich_help_panel=_WHAT,
+    ),
+]
+Question = Annotated[
+    str | None, typer.Option("--question", help="What to ask (sqa).", rich_help_panel=_WHAT)
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", help="Replaces the task's own prompt.", rich_help_panel=_WHAT),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME|FILE",
+        help="Settings of the reduction; see `fastadasp presets`. Default: by task.",
+        rich_help_panel=_HOW,
+    ),
+]
+Reduce = Annotated[
+    float | None,
+    typer.Option(
+        "--reduce",
+        metavar="0..0.9",
+        help="Share of the language model's prefill FLOPs to cut.",
+        rich_help_panel=_HOW,
+    ),
+]
+Method = Annotated[
+    str | None, typer.Option("--method", help="How tokens are merged.", rich_help_panel=_HOW)
+]
+Schedule = Annotated[
+    str | None,
+    typer.Option("--schedule", help="once | constant | decay | input.", rich_help_panel=_HOW),
+]
+StartLayer = Annotated[
+    int | None,
+    typer.Option("--start-layer", metavar="N", help="First reduced layer.", rich_help_panel=_HOW),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ID|PATH",
+        help="See `fastadasp models`.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.", rich_help_panel=_MODEL),
+]
+Dtype = Annotated[
+    str,
+    typer.Option("--dtype", help="auto | float32 | bfloat16 | float16.", rich_help_panel=_MODEL),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never ask the network.", rich_help_panel=_MODEL)
+]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        "--batch-size",
+        metavar="auto|N",
+        help="Segments that go through the model together.",
+        rich_help_panel=_MODEL,
+    ),
+]
+NumBeams = Annotated[
+    int,
+    typer.Option("--num-beams", metavar="N", help="Beams of the search.", rich_help_panel=_MODEL),
+]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens",
+        metavar="N",
+        help="Most tokens of one segment; by its length when left out.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Segment = Annotated[
+    str | None,
+    typer.Option(
+        "--segment",
+        help="vad (at silences) | fixed | whole. Default: vad for asr and st, else fixed.",
+        rich_help_panel=_WHAT,
+    ),
+]
+ChunkLength = Annotated[
+    float | None,
+    typer.Option(
+        "--chunk-length",
+        metavar="SECONDS",
+        help="Longest segment; by the model when left out.",
+        rich_help_panel=_WHAT,
+    ),
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        "-o",
+        metavar="DIR",
+        help="Write DIR/results.jsonl, and go on from there when repeated. Default: stdout.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "--output-format",
+        "-f",
+        metavar="LIST",
+        help="jsonl, srt, vtt, txt, tsv, json; several with commas; files need -o.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Redo what is done, also over results of other settings.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option(
+        "--fail-fast", help="End at the first recording that is not ok.", rich_help_panel=_OUTPUT
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option(
+        "--null", help="Paths on stdin end with NUL (find -print0).", rich_help_panel=_OUTPUT
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=_OUTPUT)
+]
+NoProgress = Annotated[
+    bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=_OUTPUT)
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Also what the libraries log.", rich_help_panel=_OUTPUT),
+]
+Recording = Annotated[str, typer.Argument(metavar="FILE", help="One recording.")]
+Levels = Annotated[
+    str,
+    typer.Option("--reduce", metavar="LIST", help="Cuts to compare, with commas; 0 is full."),
+]
+Beams = Annotated[
+    str, typer.Option("--num-beams", metavar="LIST", help="Numbers of beams, with commas.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]

@@ -1,0 +1,156 @@
+"""`fastadasp profile`: what one recording costs, full against reduced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from core.config import RunConfig
+from core.errors import FastAdaSPError, UsageError
+from core.flags import Flags, resolve
+
+from . import console
+from . import options as opt
+from .run import prepare
+
+if TYPE_CHECKING:
+    from core.engine.profile import CostRow
+    from core.records import Segment
+
+Number = TypeVar("Number", int, float)
+
+
+def profile(
+    recording: opt.Recording,
+    levels: opt.Levels = "0,0.1,0.2,0.3,0.4,0.5",
+    beams: opt.Beams = "1",
+    task: opt.Task = "asr",
+    lang: opt.Lang = None,
+    language: opt.Language = None,
+    question: opt.Question = None,
+    prompt: opt.Prompt = None,
+    segment: opt.Segment = None,
+    chunk_length: opt.ChunkLength = None,
+    preset: opt.Preset = None,
+    method: opt.Method = None,
+    schedule: opt.Schedule = None,
+    start_layer: opt.StartLayer = None,
+    model: opt.Model = "embedded",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    offline: opt.Offline = False,
+    batch_size: opt.BatchSize = "auto",
+    max_new_tokens: opt.MaxNewTokens = None,
+    as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """The cost table of one recording: FLOPs, time, tokens per second, memory."""
+    cuts = _numbers("--reduce", levels, float)
+    widths = _numbers("--num-beams", beams, int)
+    flags: Flags = {
+        "task": task,
+        "lang": lang,
+        "language": language,
+        "question": question,
+        "prompt": prompt,
+        "segment": segment,
+        "chunk_length": chunk_length,
+        "preset": preset,
+        "method": method,
+        "schedule": schedule,
+        "start_layer": start_layer,
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+        "offline": offline,
+        "batch_size": batch_size,
+        "max_new_tokens": max_new_tokens,
+    }
+    prepare(offline=offline, verbose=verbose)
+    _show(recording, _config(flags, cuts, widths), cuts, widths, as_json)
+
+
+def _config(flags: Flags, cuts: Sequence[float], widths: Sequence[int]) -> RunConfig:
+    """Settings with every level and width checked; the highest level, as `none` has no method."""
+    asked = [
+        Flags({**flags, "num_beams": width, "reduce": cut}) for width in widths for cut in cuts
+    ]
+    return max((resolve(**one) for one in asked), key=lambda config: config.reduction.reduce)
+
+
+def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    try:
+        return [kind(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{flag} {text}: give numbers with commas between them") from None
+
+
+def _show(
+    name: str, config: RunConfig, cuts: Sequence[float], widths: Sequence[int], as_json: bool
+) -> None:
+    from core.engine.profile import profile as measure
+    from core.stages import Rooms
+
+    rooms = Rooms()
+    recording = _one(name)
+    lm = rooms.load(config)
+    segments = list(rooms.reader(config, lm.facts)(recording))
+    if not segments:
+        raise FastAdaSPError(f"{name}: there is nothing to hear in it")
+    rows = measure(lm, segments, config, cuts, widths)
+    about = _about(name, config, lm, segments)
+    if as_json:
+        about["rows"] = [row.to_json() for row in rows]
+        typer.echo(json.dumps(about, ensure_ascii=False))
+        return
+    words = [f"{key} {value}" for key, value in about.items() if value is not None]
+    console.table(", ".join(words), tuple(_COLUMNS), [_cells(row) for row in rows])
+
+
+def _one(name: str) -> Any:
+    from core.media.discover import discover
+
+    found = list(discover([name]))
+    if len(found) != 1:
+        raise UsageError(f"{name}: profile takes one recording, not {len(found)}")
+    return found[0]
+
+
+def _about(name: str, config: RunConfig, lm: Any, segments: Sequence[Segment]) -> dict[str, Any]:
+    reduction = config.reduction
+    return {
+        "file": name,
+        "audio_s": round(sum(piece.duration for piece in segments), 3),
+        "segments": len(segments),
+        "task": config.task,
+        "model": config.model,
+        "revision": lm.revision,
+        "device": str(lm.device),
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "method": reduction.method,
+        "schedule": reduction.schedule,
+        "positions": reduction.positions,
+    }
+
+
+_COLUMNS: dict[str, Callable[[CostRow], str]] = {
+    "beams": lambda row: str(row.num_beams),
+    "cut asked": lambda row: f"{row.reduce:.1%}",
+    "cut": lambda row: f"{row.reduction:.1%}",
+    "RTF": lambda row: f"{row.rtf:.4f}",
+    "encoder s": lambda row: f"{row.encode_s:.3f}",
+    "prefill s": lambda row: f"{row.prefill_s:.3f}",
+    "decode s": lambda row: f"{row.decode_s:.3f}",
+    "tokens/s": lambda row: f"{row.tokens_per_s:.1f}",
+    "audio tokens": lambda row: f"{row.audio_in} > {row.audio_kept}",
+    "KV MB": lambda row: f"{row.kv_bytes / 1e6:.2f}",
+    "peak MB": lambda row: f"{row.peak_bytes / 1e6:.0f}",
+    "same text": lambda row: "yes" if row.same_text else "no",
+}
+
+
+def _cells(row: CostRow) -> list[str]:
+    return [shown(row) for shown in _COLUMNS.values()]

@@ -1,0 +1,132 @@
+"""`fastadasp run`: recordings in, records out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import typer
+
+from core.config import OutputConfig, RunConfig
+from core.flags import Flags, notices, resolve, resolve_output
+
+from . import console
+from . import options as opt
+
+
+def run(
+    inputs: opt.Inputs,
+    task: opt.Task = "asr",
+    lang: opt.Lang = None,
+    language: opt.Language = None,
+    question: opt.Question = None,
+    prompt: opt.Prompt = None,
+    segment: opt.Segment = None,
+    chunk_length: opt.ChunkLength = None,
+    preset: opt.Preset = None,
+    reduce: opt.Reduce = None,
+    method: opt.Method = None,
+    schedule: opt.Schedule = None,
+    start_layer: opt.StartLayer = None,
+    model: opt.Model = "embedded",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    offline: opt.Offline = False,
+    batch_size: opt.BatchSize = "auto",
+    num_beams: opt.NumBeams = 1,
+    max_new_tokens: opt.MaxNewTokens = None,
+    output_dir: opt.OutputDir = None,
+    format_: opt.Format = "jsonl",
+    overwrite: opt.Overwrite = False,
+    fail_fast: opt.FailFast = False,
+    null: opt.Null = False,
+    quiet: opt.Quiet = False,
+    no_progress: opt.NoProgress = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Transcribe, translate or label recordings.
+
+    One JSON line a recording on stdout, or DIR/results.jsonl with -o DIR. Exit codes: 0 all done,
+    1 some recordings failed, 2 usage, 3 cannot start, 130 interrupted.
+    """
+    flags: Flags = {
+        "task": task,
+        "lang": lang,
+        "language": language,
+        "question": question,
+        "prompt": prompt,
+        "segment": segment,
+        "chunk_length": chunk_length,
+        "preset": preset,
+        "reduce": reduce,
+        "method": method,
+        "schedule": schedule,
+        "start_layer": start_layer,
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+        "offline": offline,
+        "batch_size": batch_size,
+        "num_beams": num_beams,
+        "max_new_tokens": max_new_tokens,
+    }
+    output = resolve_output(
+        output_dir,
+        format_,
+        overwrite=overwrite,
+        fail_fast=fail_fast,
+        null=null,
+        quiet=quiet,
+        no_progress=no_progress,
+    )
+    prepare(offline=offline, verbose=verbose)
+    config = resolve(**flags)
+    if not quiet:
+        for text in notices(**flags):
+            console.warn(text)
+    raise typer.Exit(_work(inputs, config, output))
+
+
+def prepare(*, offline: bool, verbose: bool) -> None:
+    """What must be settled before a library is imported."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if not verbose:
+        console.hush_libraries()
+
+
+def _work(inputs: Sequence[str], config: RunConfig, output: OutputConfig) -> int:
+    from core import pipeline
+    from core.media.discover import discover
+    from core.results.report import exit_code
+
+    found = discover(inputs, stdin=sys.stdin.buffer, null=output.null)
+    # paths from a pipe are used as they come; all else is counted first, for the bar and the names
+    recordings = found if "-" in inputs else list(found)
+    watcher = console.Watcher(output, len(recordings) if isinstance(recordings, list) else None)
+    with _sink(config, output) as sink, watcher.watching():
+        report = pipeline.run(
+            config,
+            recordings,
+            sink,
+            fail_fast=output.fail_fast,
+            on_event=watcher.on_event,
+        )
+    watcher.summarise(report)
+    return exit_code(report)
+
+
+def _sink(config: RunConfig, output: OutputConfig) -> AbstractContextManager[Any]:
+    from core.results.store import Store, StreamSink
+
+    if output.output_dir is None:
+        return nullcontext(StreamSink(sys.stdout))
+    return Store(
+        output.output_dir,
+        config.settings_hash,
+        output.side_formats,
+        overwrite=output.overwrite,
+    )
