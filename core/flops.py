@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 SCORE_CHUNK = 128
 """Queries per step of the received-attention pass (see `core.reduction.attention`)."""
@@ -138,7 +139,7 @@ def prefill_flops(
     """
     lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
     total = shape.head
-    for audio, left in zip(lengths[:-1], lengths[1:], strict=True):
+    for audio, left in pairwise(lengths):
         tokens = prompt.text + audio
         total += tokens * shape.attention_linear + tokens**2 * shape.pair
         total += (prompt.text + left) * shape.mlp

@@ -89,9 +89,7 @@ class Budget:
 
 
 @lru_cache(maxsize=4096)
-def solve(
-    shape: DecoderShape, schedule: Schedule, prompt: PromptLengths, target: float
-) -> Budget:
+def solve(shape: DecoderShape, schedule: Schedule, prompt: PromptLengths, target: float) -> Budget:
     """Counts whose cut of prefill FLOPs comes nearest to `target`, by bisection on the ratio.
 
     A target beyond reach is cut as far as it goes: one audio token left, `capped` set.

@@ -9,7 +9,7 @@ logits of the last position only, and rows that end on their own caps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -102,7 +102,11 @@ def prefill(
 
 
 def greedy(
-    decoder: Decoder, start: Prefilled, caps: Sequence[int], hook: StepHook = lambda: None
+    decoder: Decoder,
+    start: Prefilled,
+    caps: Sequence[int],
+    hook: StepHook = lambda: None,
+    no_repeat: int = 0,
 ) -> list[Answer]:
     """The likeliest token at each step.
 
@@ -111,6 +115,7 @@ def greedy(
         start: prompts after prefill; its cache is used up.
         caps: most new tokens of each row.
         hook: called when the first token of every row is known.
+        no_repeat: longest run of tokens that may come twice, plus one; 0 allows all.
     """
     ends = torch.tensor(decoder.ends, device=start.logits.device)
     answers: list[list[int]] = [[] for _ in caps]
@@ -118,6 +123,8 @@ def greedy(
     ended: set[int] = set()
     logits, mask = start.logits, start.mask
     for step in range(max(caps)):
+        if no_repeat:
+            _forbid_repeats(logits, answers, no_repeat)
         best = logits.argmax(-1)
         finished = torch.isin(best, ends).tolist()
         if step == 0:
@@ -137,8 +144,22 @@ def greedy(
     return [Answer(tuple(ids), row in ended) for row, ids in enumerate(answers)]
 
 
+def _forbid_repeats(logits: Tensor, answers: Sequence[list[int]], size: int) -> None:
+    """Set to -inf every token that would end a run of `size` tokens for the second time."""
+    for row, ids in enumerate(answers):
+        tail = ids[len(ids) - size + 1 :]
+        for first in range(len(ids) - size + 1):
+            if ids[first : first + size - 1] == tail:
+                logits[row, ids[first + size - 1]] = -torch.inf
+
+
 def _step(
-    decoder: Decoder, start: Prefilled, tokens: Tensor, mask: Tensor | None, step: int, beams: int = 1
+    decoder: Decoder,
+    start: Prefilled,
+    tokens: Tensor,
+    mask: Tensor | None,
+    step: int,
+    beams: int = 1,
 ) -> tuple[Tensor, Tensor | None]:
     """Logits after one more token in each row, (rows, vocab), and the mask it was seen with."""
     if mask is not None:
@@ -160,11 +181,17 @@ class _Beams:
 
     width: int
     cap: int
-    running: list[tuple[float, tuple[int, ...]]]
-    finished: list[tuple[float, tuple[int, ...], bool]]
+    running: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
+    finished: list[tuple[float, tuple[int, ...], bool]] = field(default_factory=list)
     done: bool = False
 
-    def advance(self, candidates: Sequence[tuple[float, int, int]], ends: frozenset[int]) -> list[int]:
+    def __post_init__(self) -> None:
+        # all beams are the same at first: only one of them may be followed
+        self.running = [(0.0, ()), *[(_NEVER, ())] * (self.width - 1)]
+
+    def advance(
+        self, candidates: Sequence[tuple[float, int, int]], ends: frozenset[int]
+    ) -> list[int]:
         """Take the best continuations (score, beam, token), best first; returns kept beams."""
         length = len(self.running[0][1]) + 1
         kept: list[tuple[float, tuple[int, ...], int]] = []
@@ -204,7 +231,7 @@ def beam_search(
         hook: called when the first tokens are known.
     """
     ends = frozenset(decoder.ends)
-    rows = [_Beams(beams, cap, [(0.0, ())] + [(_NEVER, ())] * (beams - 1), []) for cap in caps]
+    rows = [_Beams(beams, cap) for cap in caps]
     keep = max(2, 1 + len(ends)) * beams
     start.cache.expand(beams)
     logits = start.logits.repeat_interleave(beams, 0)

@@ -138,13 +138,13 @@ class SpeechLM(ABC):
     @property
     def device(self) -> torch.device:
         """Where the decoder runs."""
-        device: torch.device = self.head.weight.device  # type: ignore[union-attr,assignment]
+        device: torch.device = self.head.weight.device  # type: ignore[assignment]
         return device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the decoder computes in."""
-        dtype: torch.dtype = self.head.weight.dtype  # type: ignore[union-attr,assignment]
+        dtype: torch.dtype = self.head.weight.dtype  # type: ignore[assignment]
         return dtype
 
     @property

@@ -7,7 +7,6 @@ queries. Memory grows with the sequence, never with its square.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +91,12 @@ def attend(
 
 
 def received_attention(
-    query: Tensor, key: Tensor, lse: Tensor, columns: AudioColumns, bias: Tensor | None, scale: float
+    query: Tensor,
+    key: Tensor,
+    lse: Tensor,
+    columns: AudioColumns,
+    bias: Tensor | None,
+    scale: float,
 ) -> Tensor:
     """Attention that each audio token received: softmax summed over all heads and real queries.
 
@@ -122,7 +126,11 @@ def received_attention(
         rows = query[:, :, begin:end].reshape(batch * kv_heads, -1, head_dim).float()
         norm = lse[:, :, begin:end].reshape(batch * kv_heads, -1, 1).float()
         share = torch.baddbmm(
-            norm, rows, keys[..., :seen].reshape(batch * kv_heads, head_dim, seen), beta=-1, alpha=scale
+            norm,
+            rows,
+            keys[..., :seen].reshape(batch * kv_heads, head_dim, seen),
+            beta=-1,
+            alpha=scale,
         ).view(batch, heads, end - begin, seen)
         if extra is not None:
             share += extra[..., :seen]
@@ -132,9 +140,7 @@ def received_attention(
     return total
 
 
-def _unseen(
-    columns: AudioColumns, begin: int, end: int, seen: int, device: torch.device
-) -> Tensor:
+def _unseen(columns: AudioColumns, begin: int, end: int, seen: int, device: torch.device) -> Tensor:
     """True where a query of [begin, end) is padding, or a column padding or in its future."""
     query = torch.arange(begin, end, device=device)[None, :, None]
     column = torch.arange(seen, device=device)[None, None, :]

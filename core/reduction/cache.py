@@ -120,7 +120,7 @@ class PromptState:
         return source.masked_fill(column < pad, 0)
 
 
-class ReducedCache(DynamicCache):
+class ReducedCache(DynamicCache):  # type: ignore[misc]
     """Per-layer KV cache whose prompt is reduced while the decoder prefills it.
 
     Layer l holds the tokens that entered its attention, so deeper layers hold fewer.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ _MISSING = object()
 
 
 @contextmanager
-def reducing(decoder: nn.Module) -> Iterator[None]:
+def reducing(decoder: Any) -> Iterator[None]:
     """Let the layers of `decoder` reduce prompts that come with a `ReducedCache`.
 
     Args:
@@ -51,7 +51,7 @@ def reducing(decoder: nn.Module) -> Iterator[None]:
 
 
 def _forward(
-    layer: nn.Module,
+    layer: Any,
     plain: Callable[..., Tensor],
     index: int,
     hidden_states: Tensor,
@@ -76,7 +76,7 @@ def _forward(
 
 
 def _merging_layer(
-    layer: nn.Module, hidden: Tensor, kept: tuple[int, ...], kwargs: dict[str, Any]
+    layer: Any, hidden: Tensor, kept: tuple[int, ...], kwargs: dict[str, Any]
 ) -> Tensor:
     """A layer of the form x + attn(norm(x)), then x + mlp(norm(x)), with a merge in between."""
     cache: ReducedCache = kwargs["past_key_values"]
@@ -90,19 +90,20 @@ def _merging_layer(
         )
     hidden = hidden + (attended if scale == 1.0 else attended * scale)
     hidden = _merge(hidden, collected, cache, kept)
-    updated = layer.mlp(layer.post_attention_layernorm(hidden))
-    return hidden + (updated if scale == 1.0 else updated * scale)
+    updated: Tensor = layer.mlp(layer.post_attention_layernorm(hidden))
+    output: Tensor = hidden + (updated if scale == 1.0 else updated * scale)
+    return output
 
 
-def _merge(hidden: Tensor, collected: Collected, cache: ReducedCache, kept: tuple[int, ...]) -> Tensor:
+def _merge(
+    hidden: Tensor, collected: Collected, cache: ReducedCache, kept: tuple[int, ...]
+) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
     state, columns = cache.state, collected.columns
     sizes = state.sizes
     if sizes is None:
         sizes = torch.ones(hidden.shape[:2], device=hidden.device)
-    view = AudioView(
-        columns.length, collected.keys, collected.received, columns.gather(sizes, 1)
-    )
+    view = AudioView(columns.length, collected.keys, collected.received, columns.gather(sizes, 1))
     plan = cache.reduction.method.plan(view, kept)
     cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
     return state.splice(hidden, plan.mean(columns.gather(hidden, 1)), cache.state)
@@ -123,11 +124,11 @@ class Collected:
     columns: AudioColumns
     bias: Tensor | None
     wants_received: bool
-    keys: Tensor = torch.empty(0)
+    keys: Tensor = field(default_factory=lambda: torch.empty(0))
     received: Tensor | None = None
 
 
-def _collecting_attention(
+def _collecting_attention(  # noqa: PLR0913
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -150,7 +151,7 @@ def _collecting_attention(
 
 
 @contextmanager
-def _collecting(attention: nn.Module) -> Iterator[None]:
+def _collecting(attention: Any) -> Iterator[None]:
     """Give one attention module the collecting backend through a copy of its config."""
     plain = attention.config
     shadow = copy.copy(plain)
@@ -167,7 +168,7 @@ def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tens
     cos, sin = embeddings
     if state.origin is None:
         return cos[:, -state.width :], sin[:, -state.width :]
-    batch, width = state.origin.shape
+    batch = len(state.origin)
     index = state.origin.unsqueeze(-1).expand(-1, -1, cos.shape[-1])
     return (
         cos.expand(batch, -1, -1).gather(1, index),

@@ -1,0 +1,241 @@
+"""Prefill of a decoder, full against reduced, in turn in one process, on random weights.
+
+`python -m benchmarks.prefill` prints a table and ends in one JSON line. The full side is the
+untouched transformers decoder with fused attention (SDPA) and the head on the last position. Times
+are medians over rounds in which all sides run one after the other. Peak memory is that of a child
+process that runs one side alone, less what it held before.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from core.engine.generate import Decoder, prefill
+from core.flops import DecoderShape, PromptLengths
+from core.methods import get_method
+from core.reduction import Reduction, layers, reducing
+from core.scheduler import Budget, Schedule, solve
+
+SMALL = DecoderShape(
+    hidden=1024, layers=8, heads=16, kv_heads=16, head_dim=64, intermediate=2816, vocab=8192
+)
+BEFORE, AFTER = 17, 14
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One side at one length; `ratio` is its time over that of the full prefill."""
+
+    audio_tokens: int
+    side: str
+    reduction: float
+    seconds: float
+    spread: float
+    ratio: float
+    merge_share: float
+    received_share: float
+    extra_peak_mib: float
+
+
+def build(shape: DecoderShape) -> Decoder:
+    """A Qwen2 decoder of this shape with random weights, float32."""
+    from transformers import Qwen2Config, Qwen2Model
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        intermediate_size=shape.intermediate,
+        vocab_size=shape.vocab,
+        max_position_embeddings=8192,
+    )
+    stack = Qwen2Model(config).eval()
+    head = nn.Linear(shape.hidden, shape.vocab, bias=False)
+    return Decoder(stack, head, stack.get_input_embeddings(), ())
+
+
+def audio_like(prompt: PromptLengths, hidden: int) -> Tensor:
+    """Random embeddings whose neighbours are alike, as audio tokens are."""
+    noise = torch.randn(prompt.total, hidden)
+    return 0.5 * noise + noise.roll(1, 0) + noise.roll(2, 0)
+
+
+def full_side(decoder: Decoder, embedded: Tensor) -> Callable[[], Tensor]:
+    """The untouched decoder, logits at the last position."""
+
+    def run() -> Tensor:
+        hidden = decoder.stack(inputs_embeds=embedded.unsqueeze(0), use_cache=True)
+        logits: Tensor = decoder.head(hidden.last_hidden_state[:, -1])
+        return logits
+
+    return run
+
+
+def reduced_side(
+    decoder: Decoder, embedded: Tensor, prompt: PromptLengths, budget: Budget
+) -> Callable[[], Tensor]:
+    """The same prompt with audio tokens merged on the way."""
+    reduction = Reduction(get_method("fastadasp"))
+
+    def run() -> Tensor:
+        with reducing(decoder.stack):
+            return prefill(decoder, [embedded], [prompt], [budget.kept], reduction).logits
+
+    return run
+
+
+@contextmanager
+def stopwatch(*names: str) -> Iterator[dict[str, float]]:
+    """Seconds spent in functions of `core.reduction.layers` while the context is open."""
+    spent = dict.fromkeys(names, 0.0)
+    plain = {name: getattr(layers, name) for name in names}
+
+    def timed(name: str) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            begin = time.perf_counter()
+            try:
+                return plain[name](*args, **kwargs)
+            finally:
+                spent[name] += time.perf_counter() - begin
+
+        return run
+
+    try:
+        for name in names:
+            setattr(layers, name, timed(name))
+        yield spent
+    finally:
+        for name in names:
+            setattr(layers, name, plain[name])
+
+
+def seconds_of(run: Callable[[], Tensor]) -> float:
+    """Wall time of one call."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def peak_of(side: str, audio: int, reduce: float, start: int) -> float:
+    """MiB that one prefill of this side adds to a process of its own."""
+    call = [sys.executable, "-m", "benchmarks.prefill", "--peak", side, "--audio", str(audio)]
+    call += ["--reduce", str(reduce), "--start", str(start)]
+    return float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+
+
+def sides(
+    decoder: Decoder, audio: int, reduce: float, start: int
+) -> dict[str, tuple[Callable[[], Tensor], float]]:
+    """Name -> (what to run, cut of prefill FLOPs)."""
+    prompt = PromptLengths(BEFORE, audio, AFTER)
+    embedded = audio_like(prompt, SMALL.hidden)
+    found: dict[str, tuple[Callable[[], Tensor], float]] = {
+        "full": (full_side(decoder, embedded), 0.0)
+    }
+    for kind in ("once", "constant", "decay"):
+        budget = solve(SMALL, Schedule(kind, start, SMALL.layers), prompt, reduce)
+        found[kind] = (reduced_side(decoder, embedded, prompt, budget), budget.reduction)
+    return found
+
+
+@torch.inference_mode()
+def measure(audio: int, reduce: float, start: int, rounds: int) -> list[Result]:
+    """All sides at one length."""
+    decoder = build(SMALL)
+    table = sides(decoder, audio, reduce, start)
+    for run, _ in table.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in table}
+    for _ in range(rounds):
+        for name, (run, _) in table.items():
+            times[name].append(seconds_of(run))
+    results = []
+    for name, (run, reduction) in table.items():
+        with stopwatch("_merge", "received_attention") as spent:
+            whole = seconds_of(run)
+        results.append(
+            Result(
+                audio_tokens=audio,
+                side=name,
+                reduction=reduction,
+                seconds=median(times[name]),
+                spread=max(times[name]) - min(times[name]),
+                ratio=median(
+                    mine / full for mine, full in zip(times[name], times["full"], strict=True)
+                ),
+                merge_share=spent["_merge"] / whole,
+                received_share=spent["received_attention"] / whole,
+                extra_peak_mib=peak_of(name, audio, reduce, start),
+            )
+        )
+    return results
+
+
+@torch.inference_mode()
+def print_peak(side: str, audio: int, reduce: float, start: int) -> None:
+    """What `peak_of` asks for."""
+    decoder = build(SMALL)
+    run = sides(decoder, audio, reduce, start)[side][0]
+    before = _status("VmRSS")
+    # 5 sets the high-water mark of the process back to what it holds now (Linux, proc(5))
+    Path("/proc/self/clear_refs").write_text("5")
+    run()
+    typer.echo((_status("VmHWM") - before) / 1024)
+
+
+def _status(key: str) -> int:
+    """KiB of one line of this process's status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def main(
+    audio: Annotated[list[int] | None, typer.Option(help="Audio tokens of the prompt.")] = None,
+    reduce: Annotated[float, typer.Option(help="Share of prefill FLOPs to cut.")] = 0.5,
+    start: Annotated[int, typer.Option(help="First layer that merges.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Measured rounds.")] = 5,
+    peak: Annotated[str, typer.Option(hidden=True)] = "",
+) -> None:
+    """Measure prefill, full and reduced in turn."""
+    lengths = audio or [1500, 3000]
+    if peak:
+        print_peak(peak, lengths[0], reduce, start)
+        return
+    results = [row for length in lengths for row in measure(length, reduce, start, rounds)]
+    table = Table("audio", "side", "FLOPs cut", "s", "spread", "time", "merge", "received", "+MiB")
+    for row in results:
+        table.add_row(
+            str(row.audio_tokens),
+            row.side,
+            f"{row.reduction:.3f}",
+            f"{row.seconds:.3f}",
+            f"{row.spread:.3f}",
+            f"{row.ratio:.3f}",
+            f"{row.merge_share:.1%}",
+            f"{row.received_share:.1%}",
+            f"{row.extra_peak_mib:.0f}",
+        )
+    Console().print(table)
+    threads = torch.get_num_threads()
+    typer.echo(json.dumps({"threads": threads, "rows": [asdict(row) for row in results]}))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,121 @@
+"""What a batch cost: clocks that wait for the device, FLOPs by the cost model, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..flops import (
+    DecoderShape,
+    EncoderShape,
+    PromptLengths,
+    decode_flops,
+    kv_bytes,
+    prefill_flops,
+)
+from ..records import Cost, Seconds
+
+
+class Clock:
+    """Seconds between marks; on CUDA and MPS each mark waits for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last = self._now()
+
+    def lap(self) -> Seconds:
+        """Seconds since the last call or since the beginning."""
+        now = self._now()
+        passed, self._last = now - self._last, now
+        return passed
+
+    def _now(self) -> Seconds:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()
+        return time.perf_counter()
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds that one batch spent in each stage; `first_token` counts from the batch's start."""
+
+    encode: Seconds
+    prefill: Seconds
+    first_token: Seconds
+    decode: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One segment of a batch after generation.
+
+    Attributes:
+        seconds: of audio.
+        prompt: token counts before reduction.
+        kept: audio tokens entering each layer, then leaving the last one.
+        generated: new tokens, the end token included.
+    """
+
+    seconds: Seconds
+    prompt: PromptLengths
+    kept: tuple[int, ...]
+    generated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Bytes of one cached value, and the most memory held so far."""
+
+    value_bytes: int
+    peak: int
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory held so far: of the device on CUDA, else of the process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def costs(
+    rows: Sequence[Row],
+    times: Times,
+    encoder: EncoderShape,
+    decoder: DecoderShape,
+    machine: Machine,
+) -> list[Cost]:
+    """Cost of each row: its share of the batch's time by audio seconds, its own FLOPs and bytes."""
+    seconds = sum(row.seconds for row in rows)
+    found = []
+    for row in rows:
+        share = row.seconds / seconds if seconds else 1 / len(rows)
+        steps = max(row.generated - 1, 0)
+        found.append(
+            Cost(
+                encode_s=times.encode * share,
+                prefill_s=times.prefill * share,
+                decode_s=times.decode * share,
+                first_token_s=times.first_token,
+                prompt_tokens=row.prompt.total,
+                audio_in=row.prompt.audio,
+                audio_kept=row.kept[-1],
+                generated=row.generated,
+                encoder_flops=encoder.flops,
+                prefill_full_flops=prefill_flops(decoder, row.prompt),
+                prefill_flops=prefill_flops(decoder, row.prompt, row.kept),
+                decode_full_flops=decode_flops(decoder, row.prompt, steps),
+                decode_flops=decode_flops(decoder, row.prompt, steps, row.kept),
+                kv_bytes_full=kv_bytes(decoder, row.prompt, machine.value_bytes),
+                kv_bytes=kv_bytes(decoder, row.prompt, machine.value_bytes, row.kept),
+                peak_bytes=machine.peak,
+            )
+        )
+    return found

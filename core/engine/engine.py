@@ -1,0 +1,217 @@
+"""`Engine`: segments in, hypotheses with their costs out.
+
+Knows a loaded SpeechLM and the run's settings; knows nothing of files. Falls back by itself: a
+batch that does not fit in memory is halved, an answer that runs in a loop is asked for once more,
+a segment that fails alone becomes a hypothesis with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Self
+
+import torch
+
+from ..config import RunConfig
+from ..errors import FastAdaSPError, UsageError
+from ..flops import PromptLengths
+from ..methods import Method, get_method
+from ..models.base import Request, SpeechLM
+from ..records import Cost, Hypothesis, Seconds, Segment
+from ..reduction import Reduction, reducing
+from ..scheduler import Budget, Schedule, reach, solve
+from . import batching
+from .cost import Clock, Machine, Row, Times, costs, peak_bytes
+from .generate import Answer, Decoder, Prefilled, StepHook, beam_search, greedy, prefill
+
+_CPU_BATCH, _GPU_BATCH = 8, 32
+_TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
+_LOOP_PERIODS, _LOOP_TIMES = range(1, 21), 4
+_LOOP = "repetition"
+
+
+class Engine:
+    """Turns segments into text with one model and one set of settings.
+
+    Used as a context manager: inside, the model's decoder reduces; after, it is as it was.
+
+    Args:
+        lm: the loaded model.
+        config: the run's settings.
+
+    Raises:
+        UsageError: task, language, method, schedule or target that this model cannot have.
+    """
+
+    def __init__(self, lm: SpeechLM, config: RunConfig) -> None:
+        self.lm = lm
+        self.config = config
+        self.request = Request(
+            config.task, config.language, config.target_language, config.question, config.prompt
+        )
+        lm.check(self.request)
+        self.before, self.after = lm.prompt_ids(self.request)
+        self.shape = lm.decoder_shape
+        wanted = config.reduction
+        self.start_layer = wanted.first_layer(self.shape.layers)
+        self.schedule = Schedule(wanted.schedule, self.start_layer, self.shape.layers)
+        self.target = wanted.reduce if wanted.method != "none" else 0.0
+        self.reduction = Reduction(
+            _method(wanted.method, wanted.schedule), wanted.positions, wanted.size_bias
+        )
+        self.batch_size = config.batch_size or (
+            _CPU_BATCH if lm.device.type == "cpu" else _GPU_BATCH
+        )
+        self.decoder = Decoder(lm.decoder, lm.head, lm.model.get_input_embeddings(), lm.end_tokens)
+        self._exit = ExitStack()
+        self._check_reach()
+
+    def __enter__(self) -> Self:
+        self._exit.enter_context(reducing(self.lm.decoder))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._exit.close()
+
+    def batches(self, segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+        """Groups of segments that `run` takes, across recordings, in a bounded look-ahead."""
+        return batching.batches(segments, self.batch_size)
+
+    def run(self, batch: Sequence[Segment]) -> list[Hypothesis]:
+        """Text and cost of each segment, in the order given."""
+        try:
+            found = self._transcribe(batch, self.target)
+        except (FastAdaSPError, RuntimeError, ValueError) as error:
+            if len(batch) == 1:
+                return [_failed(batch[0], error)]
+        else:
+            return [self._again_if_looping(*pair) for pair in zip(batch, found, strict=True)]
+        torch.cuda.empty_cache()
+        half = len(batch) // 2
+        return self.run(batch[:half]) + self.run(batch[half:])
+
+    def _again_if_looping(self, segment: Segment, found: Hypothesis) -> Hypothesis:
+        """Ask once more, with the full model and without repeats, if the answer ran in a loop."""
+        if _LOOP not in found.warnings:
+            return found
+        try:
+            again = self._transcribe([segment], 0.0, no_repeat=_LOOP_TIMES)[0]
+        except (FastAdaSPError, RuntimeError, ValueError):
+            return found
+        cost = replace(
+            again.cost,
+            encode_s=found.cost.encode_s + again.cost.encode_s,
+            prefill_s=found.cost.prefill_s + again.cost.prefill_s,
+            decode_s=found.cost.decode_s + again.cost.decode_s,
+        )
+        warnings = (*(name for name in again.warnings if name != _LOOP), "repetition_retried")
+        return replace(again, cost=cost, warnings=warnings)
+
+    @torch.inference_mode()
+    def _transcribe(
+        self, batch: Sequence[Segment], target: float, no_repeat: int = 0
+    ) -> list[Hypothesis]:
+        clock = Clock(self.lm.device)
+        audio = self.lm.encode([segment.samples for segment in batch])
+        head, tail = self.lm.embed(self.before), self.lm.embed(self.after)
+        embedded = [torch.cat([head, row.to(head.dtype), tail]) for row in audio]
+        prompts = [PromptLengths(len(self.before), len(row), len(self.after)) for row in audio]
+        budgets = [solve(self.shape, self.schedule, prompt, target) for prompt in prompts]
+        encode = clock.lap()
+        kept = [budget.kept for budget in budgets]
+        start = prefill(self.decoder, embedded, prompts, kept, self.reduction)
+        prefilled = clock.lap()
+        first: list[Seconds] = []
+        answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
+        decode = first[0] + clock.lap()
+        times = Times(encode, prefilled, encode + prefilled + first[0], decode)
+        rows = [
+            Row(segment.duration, prompt, budget.kept, len(answer.ids) + answer.ended)
+            for segment, prompt, budget, answer in zip(
+                batch, prompts, budgets, answers, strict=True
+            )
+        ]
+        spent = costs(rows, times, self.lm.encoder_shape, self.shape, self._machine())
+        return [
+            self._hypothesis(segment, len(batch), answer, budget, cost)
+            for segment, answer, budget, cost in zip(batch, answers, budgets, spent, strict=True)
+        ]
+
+    def _decode(
+        self, start: Prefilled, batch: Sequence[Segment], mark: StepHook, no_repeat: int
+    ) -> list[Answer]:
+        caps = [self._cap(segment) for segment in batch]
+        if self.config.num_beams > 1 and not no_repeat:
+            return beam_search(self.decoder, start, caps, self.config.num_beams, mark)
+        return greedy(self.decoder, start, caps, mark, no_repeat)
+
+    def _hypothesis(
+        self, segment: Segment, batch_size: int, answer: Answer, budget: Budget, cost: Cost
+    ) -> Hypothesis:
+        warnings = []
+        if budget.capped:
+            warnings.append(f"reduction_capped:{budget.reduction:.3f}")
+        if not answer.ended:
+            warnings.append("max_tokens_reached")
+        if loops(answer.ids):
+            warnings.append(_LOOP)
+        return Hypothesis(
+            segment.recording_id,
+            segment.index,
+            segment.start,
+            segment.end,
+            self.lm.text(answer.ids),
+            cost,
+            batch_size,
+            tuple(warnings),
+        )
+
+    def _cap(self, segment: Segment) -> int:
+        """Most new tokens: what was asked for, else far more than anyone can say in that time."""
+        return self.config.max_new_tokens or (
+            _SPARE_TOKENS + round(_TOKENS_PER_SECOND * segment.duration)
+        )
+
+    def _machine(self) -> Machine:
+        return Machine(self.lm.dtype.itemsize, peak_bytes(self.lm.device))
+
+    def _check_reach(self) -> None:
+        """Refuse a target that not even the longest prompt of this model can reach."""
+        facts = self.lm.facts
+        audio = int(facts.max_seconds * facts.tokens_per_second)
+        longest = PromptLengths(len(self.before), audio, len(self.after))
+        most = reach(self.shape, self.schedule, longest)
+        if self.target > most:
+            raise UsageError(
+                f"--reduce {self.target:g} is out of reach: {self.schedule.kind} from layer"
+                f" {self.schedule.start} can cut {most:.2f} of the prefill at most; lower --reduce"
+                " or --start-layer"
+            )
+
+
+def loops(ids: Sequence[int]) -> bool:
+    """Whether an answer ends in the same few tokens four times over."""
+    return any(
+        len(ids) >= period * _LOOP_TIMES
+        and list(ids[-period * _LOOP_TIMES :]) == list(ids[-period:]) * _LOOP_TIMES
+        for period in _LOOP_PERIODS
+    )
+
+
+def _failed(segment: Segment, error: Exception) -> Hypothesis:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Hypothesis(
+        segment.recording_id, segment.index, segment.start, segment.end, "", error=reason
+    )
+
+
+def _method(name: str, schedule: str) -> Method:
+    """The method, checked against the schedule; any method stands in where nothing is reduced."""
+    method = get_method("fastadasp" if name == "none" else name)
+    at_input = schedule == "input"
+    if (at_input and not method.at_input) or (not at_input and not method.in_layer):
+        where = "once, constant or decay" if at_input else "input"
+        raise UsageError(f"method {name} cannot work with --schedule {schedule}; use {where}")
+    return method
