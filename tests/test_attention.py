@@ -1,0 +1,75 @@
+"""Fused attention with its log-sum-exp, and the attention that audio tokens receive."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.reduction import attention
+from core.reduction.attention import AudioColumns, attend, received_attention
+
+HEADS, KV_HEADS, WIDTH, TOKENS = 4, 2, 8, 300
+SCALE = WIDTH**-0.5
+
+
+def states(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    query = 2 * torch.randn(batch, HEADS, TOKENS, WIDTH, generator=draw)
+    key, value = (torch.randn(batch, KV_HEADS, TOKENS, WIDTH, generator=draw) for _ in range(2))
+    return query, key, value
+
+
+def softmax_maps(query: Tensor, key: Tensor, allowed: Tensor, bias: Tensor | None) -> Tensor:
+    """Full attention maps, (batch, heads, tokens, tokens): what the fast path never builds."""
+    scores = query @ key.repeat_interleave(2, 1).transpose(-1, -2) * SCALE
+    if bias is not None:
+        scores = scores + bias[:, None, None, :]
+    return scores.masked_fill(~allowed, -torch.inf).softmax(-1)
+
+
+def causal(pad: tuple[int, ...]) -> Tensor:
+    column = torch.arange(TOKENS)
+    first = torch.tensor(pad).view(-1, 1, 1)
+    seen = (column <= column[:, None]) & ((column >= first) | (column == column[:, None]))
+    return seen.unsqueeze(1)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_received_attention_is_the_column_sum_of_the_maps(ragged: bool, biased: bool) -> None:
+    pad, start, length = ((0, 40), (17, 51), (230, 90)) if ragged else ((0,), (17,), (230,))
+    query, key, value = states(len(pad))
+    bias = torch.rand(len(pad), TOKENS) if biased else None
+    allowed = causal(pad)
+    maps = softmax_maps(query, key, allowed, bias)
+    mask = None if not ragged and not biased else allowed
+    if bias is not None:
+        mask = torch.where(allowed, bias[:, None, None, :], -torch.inf)
+    output, lse = attend(query, key, value, mask, SCALE)
+    torch.testing.assert_close(output, maps @ value.repeat_interleave(2, 1), atol=1e-5, rtol=1e-4)
+    received = received_attention(query, key, lse, AudioColumns(start, length, pad), bias, SCALE)
+    for row in range(len(pad)):
+        first, last = start[row], start[row] + length[row]
+        expected = maps[row, :, pad[row] :, first:last].sum(dim=(0, 1))
+        torch.testing.assert_close(received[row, : length[row]], expected, atol=1e-4, rtol=1e-4)
+        assert not received[row, length[row] :].any()
+
+
+def test_the_plain_fallback_equals_the_fused_kernel() -> None:
+    query, key, value = states(2)
+    allowed = torch.zeros(2, 1, TOKENS, TOKENS).masked_fill(~causal((0, 40)), -torch.inf)
+    for mask in (None, allowed):
+        fused, norm = attend(query, key, value, mask, SCALE)
+        keys, values = key.repeat_interleave(2, 1), value.repeat_interleave(2, 1)
+        plain, same = attention._attend_in_chunks(query, keys, values, mask, SCALE)
+        torch.testing.assert_close(plain, fused, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(same, norm, atol=1e-5, rtol=1e-4)
+
+
+def test_audio_columns_of_ragged_rows() -> None:
+    columns = AudioColumns(start=(3, 1), length=(2, 4), pad=(2, 0))
+    values = torch.arange(12).view(2, 6)
+    gathered = columns.gather(values, 1)
+    assert gathered[0, :2].tolist() == [3, 4]
+    assert gathered[1].tolist() == [7, 8, 9, 10]

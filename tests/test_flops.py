@@ -1,0 +1,100 @@
+"""The cost model against FLOPs counted while the code runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from core.engine.generate import Decoder, Prefilled, greedy, prefill
+from core.flops import (
+    DecoderShape,
+    EncoderShape,
+    PromptLengths,
+    decode_flops,
+    kv_bytes,
+    prefill_flops,
+    scored_pairs,
+)
+from core.methods import get_method
+from core.reduction import Reduction, reducing
+from core.scheduler import Schedule, solve
+from tests.counted import counted_prefill_flops
+from tests.tiny import prompt_batch
+
+LAYERS = 6
+
+
+def shape_of(model: Any) -> DecoderShape:
+    config = model.config.get_text_config()
+    return DecoderShape(64, LAYERS, 4, config.num_key_value_heads, 16, 96, config.vocab_size)
+
+
+def run(model: Any, prompt: PromptLengths, kept: tuple[int, ...]) -> Prefilled:
+    batch = prompt_batch(model, [prompt.audio], prompt.before, prompt.after)
+    decoder = Decoder(model.get_decoder(), model.lm_head, model.get_input_embeddings(), ())
+    reduction = Reduction(get_method("fastadasp"))
+    with reducing(decoder.stack), torch.no_grad():
+        return prefill(decoder, [batch.row(0)[0]], [prompt], [kept], reduction)
+
+
+@pytest.mark.parametrize("kind", ["once", "constant", "decay"])
+def test_asked_analytic_and_counted_agree(tiny_model: Any, kind: str) -> None:
+    shape, schedule = shape_of(tiny_model), Schedule(kind, 0, LAYERS)
+    for audio in (50, 173, 400):
+        prompt = PromptLengths(17, audio, 14)
+        counted_full = counted_prefill_flops(lambda p=prompt: run(tiny_model, p, full_counts(p)))
+        assert counted_full == prefill_flops(shape, prompt)
+        for target in (0.1, 0.2, 0.3, 0.4, 0.5):
+            found = solve(shape, schedule, prompt, target)
+            counted = counted_prefill_flops(lambda p=prompt, k=found.kept: run(tiny_model, p, k))
+            assert 1 - counted / counted_full == pytest.approx(found.reduction, abs=0.002)
+            assert 1 - counted / counted_full == pytest.approx(target, abs=0.01)
+
+
+def full_counts(prompt: PromptLengths) -> tuple[int, ...]:
+    return (prompt.audio,) * (LAYERS + 1)
+
+
+def test_decode_is_counted_with_each_layers_own_cache(tiny_model: Any) -> None:
+    shape, prompt = shape_of(tiny_model), PromptLengths(17, 120, 14)
+    kept = Schedule("constant", 0, LAYERS).kept(120, 0.2)
+    decoder = Decoder(
+        tiny_model.get_decoder(), tiny_model.lm_head, tiny_model.get_input_embeddings(), ()
+    )
+    start = run(tiny_model, prompt, kept)
+
+    def decode() -> None:
+        with reducing(decoder.stack), torch.no_grad():
+            greedy(decoder, start, [8])
+
+    assert counted_prefill_flops(decode) == decode_flops(shape, prompt, 7, kept)
+
+
+def test_kv_bytes_are_those_of_the_cache(tiny_model: Any) -> None:
+    shape, prompt = shape_of(tiny_model), PromptLengths(17, 120, 14)
+    for kept in (full_counts(prompt), Schedule("decay", 1, LAYERS).kept(120, 0.4)):
+        cache = run(tiny_model, prompt, kept).cache
+        held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+        assert held == kv_bytes(shape, prompt, 4, kept)
+
+
+def test_encoder_flops_are_those_counted(tiny_model: Any) -> None:
+    audio = tiny_model.config.audio_config
+    window = audio.max_source_positions
+    shape = EncoderShape(
+        audio.num_mel_bins, audio.d_model, audio.encoder_layers, 64, window, window // 2, 64
+    )
+
+    def encode() -> None:
+        with torch.no_grad():
+            out = tiny_model.model.audio_tower(torch.randn(1, audio.num_mel_bins, 2 * window))
+            tiny_model.model.multi_modal_projector(out.last_hidden_state)
+
+    assert counted_prefill_flops(encode) == shape.flops
+
+
+def test_scored_pairs_by_hand() -> None:
+    # 5 audio + 2 text queries in steps of 3: rows 0-2 see 3 columns, 3-5 see 5, row 6 sees 5
+    assert scored_pairs(5, 2, chunk=3) == 3 * 3 + 3 * 5 + 1 * 5

@@ -1,0 +1,67 @@
+"""Schedules, and the promise that `--reduce` cuts what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import UsageError
+from core.flops import DecoderShape, PromptLengths, prefill_flops
+from core.scheduler import Schedule, reach, solve
+
+EMBEDDED = DecoderShape(160, 8, 4, 4, 40, 432, 1500)
+LARGE = DecoderShape(4096, 32, 32, 32, 128, 11008, 156032)
+SECONDS = (2, 2.4, 3.3, 5, 7.7, 15, 30, 60, 120, 240)
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["once", "constant", "decay", "input"])
+@pytest.mark.parametrize("shape", [EMBEDDED, LARGE], ids=["embedded", "7b"])
+def test_the_cut_is_within_a_point_of_what_was_asked(
+    shape: DecoderShape, kind: str, start: int
+) -> None:
+    schedule = Schedule(kind, start, shape.layers)
+    for seconds in SECONDS:
+        prompt = PromptLengths(17, int(25 * seconds), 14)
+        most = reach(shape, schedule, prompt)
+        for target in LEVELS:
+            found = solve(shape, schedule, prompt, target)
+            real = 1 - prefill_flops(shape, prompt, found.kept) / prefill_flops(shape, prompt)
+            assert found.reduction == pytest.approx(real)
+            assert found.capped == (target > most + 0.005)
+            if found.capped:
+                assert real == pytest.approx(most)
+                assert found.kept[-1] == 1
+            else:
+                assert abs(real - target) <= 0.01
+
+
+def test_shares_of_each_schedule() -> None:
+    assert Schedule("once", 1, 4).ratios(0.4) == (0, 0, 0.4, 0, 0)
+    assert Schedule("constant", 1, 4).ratios(0.4) == (0, 0, 0.4, 0.4, 0.4)
+    assert Schedule("input", 0, 4).ratios(0.4) == (0.4, 0, 0, 0, 0)
+    assert Schedule("decay", 1, 4).ratios(0.4) == pytest.approx((0, 0, 0.4, 0.2, 0))
+
+
+def test_counts_only_fall_and_never_reach_zero() -> None:
+    for kind in ("once", "constant", "decay", "input"):
+        for ratio in (0.0, 0.05, 0.5, 0.99):
+            kept = Schedule(kind, 0, 8).kept(61, ratio)
+            assert kept[0] <= 61
+            assert sorted(kept, reverse=True) == list(kept)
+            assert kept[-1] >= 1
+    assert Schedule("once", 0, 8).kept(0, 0.5) == (0,) * 9
+
+
+def test_nothing_asked_nothing_removed() -> None:
+    prompt = PromptLengths(17, 75, 14)
+    found = solve(EMBEDDED, Schedule("constant", 0, 8), prompt, 0.0)
+    assert found.kept == (75,) * 9
+    assert found.reduction == 0
+    assert not found.capped
+
+
+@pytest.mark.parametrize(("kind", "start"), [("twice", 0), ("once", 8), ("once", -1)])
+def test_what_does_not_exist_is_refused(kind: str, start: int) -> None:
+    with pytest.raises(UsageError, match=r"choose one of|layers 0 to 7"):
+        Schedule(kind, start, 8)
