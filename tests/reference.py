@@ -20,7 +20,7 @@ member. Either way the t-th generated token sits at prompt length + t in every l
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,7 +113,8 @@ def prefill(
         tokens = [Token(after[i], t.sources, t.position) for i, t in enumerate(tokens)]
         weights = received[start:stop].tolist() if weighted else [1.0] * (stop - start)
         tokens[start:stop] = merge(tokens[start:stop], weights, pairs)
-        tokens = [Token(feed_forward(layer, t.state), t.sources, t.position) for t in tokens]
+        states = feed_forward(layer, _states(tokens))
+        tokens = [Token(states[i], t.sources, t.position) for i, t in enumerate(tokens)]
     return Prompt(length, traces, tokens, head_logits(model, tokens[-1].state))
 
 
@@ -188,13 +189,31 @@ def beam_search(
     tokens and the end token with them.
     """
     prompt = prefill(model, embeds, span, audio_kept, positions, **rules)
+    return search(
+        lambda ids: forced_logits(model, prompt, ids)[-1],
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        eos=eos,
+        length_penalty=length_penalty,
+    )
+
+
+def search(
+    logits_after: Callable[[Sequence[int]], Tensor],
+    *,
+    num_beams: int,
+    max_new_tokens: int,
+    eos: int | Sequence[int] | None = None,
+    length_penalty: float = 1.0,
+) -> tuple[list[int], float]:
+    """`beam_search` over any model: `logits_after(ids)` are those of the token that follows."""
     ends = _end_tokens(eos)
     alive = [Hypothesis((), 0.0)]
     finished: list[tuple[float, tuple[int, ...]]] = []
     for length in range(1, max_new_tokens + 1):
         # one end token can take at most num_beams of these, so enough are left to go on
         room = max(2, 1 + len(ends)) * num_beams
-        grown = [child for parent in alive for child in _children(model, prompt, parent)]
+        grown = [child for parent in alive for child in _children(logits_after, parent)]
         grown = sorted(grown, key=lambda h: -h.log_prob)[:room]
         alive = []
         for rank, hypothesis in enumerate(grown):
@@ -212,8 +231,10 @@ def beam_search(
     return list(finished[0][1]), finished[0][0]
 
 
-def _children(model: Any, prompt: Prompt, parent: Hypothesis) -> list[Hypothesis]:
-    log_probs = forced_logits(model, prompt, parent.ids)[-1].log_softmax(-1).tolist()
+def _children(
+    logits_after: Callable[[Sequence[int]], Tensor], parent: Hypothesis
+) -> list[Hypothesis]:
+    log_probs = logits_after(parent.ids).double().log_softmax(-1).tolist()
     return [Hypothesis((*parent.ids, i), parent.log_prob + p) for i, p in enumerate(log_probs)]
 
 

@@ -98,13 +98,9 @@ def test_greedy_equals_generate(tiny_qwen2_audio, prompt_batch, seed):
 BEAMS = [
     # model seed, beams, how many ends, length penalty, whether the best beam reaches an end
     (0, 2, 0, 1.0, False),
-    (1, 4, 0, 1.0, False),
-    (0, 3, 1, 1.0, True),
     (1, 4, 2, 1.0, True),
     (2, 3, 2, 0.3, True),
     (3, 2, 1, 2.0, False),
-    (2, 4, 8, 1.0, True),
-    (3, 4, 30, 0.0, True),
 ]
 
 
