@@ -7,20 +7,17 @@ the length that the header declares. Holes become silence, so that a sample's pl
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import MediaError
 from ..records import Seconds
-from .blocks import BLOCK_SECONDS, BLOCK_VALUES, NativeBlock, mono, one_line
-
-_Planes = tuple[int, npt.NDArray[Any]]  # (Hz, (channels, n) as the codec delivers it)
+from .blocks import NativeBlock, one_line
+from .frames import Part, Planes, join, silence
 
 _GAP = 0.1  # seconds by which time stamps may wander before it is a hole
 # Seconds by which a declared length may exceed the real one (priming, rounding): the track's own
@@ -30,7 +27,7 @@ _UNKNOWN = float("inf")
 _WORTH_TELLING = 0.5  # seconds of holes in all
 _LONGEST_GAP = 3600.0  # believed in a file that declares no length
 # Only these say in their header how long they are; elsewhere FFmpeg guesses from bit rate and size.
-_DECLARING = frozenset({"mov", "matroska", "flac"})
+_DECLARING = frozenset({"mov", "matroska", "flac", "wav"})
 # Cut out of something longer, these begin with frames that lean on lost ones.
 _RAW_STREAMS = frozenset({"mp3", "aac", "mpegts"})
 # These cannot express "no sound for a while", so a hole in the time stamps is damage.
@@ -113,11 +110,13 @@ def read_av(path: Path, warn: Callable[[str], None] | None = None) -> Iterator[N
     with _open(path) as container:
         stream = _audio_stream(container)
         state = _Progress(kind=container.format.name.split(",")[0])
-        if state.kind in _DECLARING or (state.kind == "mp3" and _has_frame_count(path)):
+        if state.kind == "mp3":
+            state.declared = _mp3_seconds(path, stream.rate)
+        elif state.kind in _DECLARING:
             own = _stream_end(container, stream)
             state.alone = own is not None
             state.declared = own or _container_end(container)
-        yield from _blocks(_in_time(_frames(container, stream, state), container, state))
+        yield from join(_in_time(_frames(container, stream, state), container, state))
     if state.kind == "ogg" and _ogg_is_cut(path):
         state.broken = state.broken or "the file ends inside a page"
     if verdict := state.verdict():
@@ -199,56 +198,27 @@ def _decoded(packet: Any, state: _Progress) -> Iterator[Any]:
         if packet.size:
             state.good_frame()
         yield frame
-    state.tail_errors += packet.is_corrupt  # half a packet of PCM still decodes
+    # half a packet of PCM still decodes; in a wav of unknown length each last packet is "half"
+    state.tail_errors += packet.is_corrupt and state.kind != "wav"
 
 
-def _in_time(frames: Iterable[Any], container: Any, state: _Progress) -> Iterator[_Planes]:
+def _in_time(frames: Iterable[Any], container: Any, state: _Progress) -> Iterator[Part]:
     """Samples of the frames, with silence where the time stamps leave a hole."""
     origin = None if container.start_time is None else container.start_time / 1e6
+    planes = Planes()
     for frame in frames:
         if frame.time is not None:
             origin = frame.time if origin is None else origin
             gap = frame.time - origin - state.position
             limit = _LONGEST_GAP if state.declared is None else state.declared - state.position
             if _GAP < gap <= limit:
-                yield from _silence(gap, frame.sample_rate)
+                yield from silence(gap, frame.sample_rate)
                 state.gaps += gap
                 state.position += gap
             elif abs(gap) > _GAP:  # the clock was set anew: go on from here
                 origin += gap
         state.position += frame.samples / frame.sample_rate
-        yield frame.sample_rate, _planes(frame)
-
-
-def _silence(seconds: Seconds, rate: int) -> Iterator[_Planes]:
-    left = round(seconds * rate)
-    while left > 0:
-        size = min(left, BLOCK_SECONDS * rate)
-        yield rate, np.zeros((1, size), np.float32)
-        left -= size
-
-
-def _planes(frame: Any) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = frame.to_ndarray()
-    return array if frame.format.is_planar else array.reshape(frame.samples, -1).T
-
-
-def _blocks(parts: Iterable[_Planes]) -> Iterator[NativeBlock]:
-    """Thousands of small frames put together to blocks of one rate and channel count."""
-    held: list[npt.NDArray[Any]] = []
-    kind: tuple[int, int, np.dtype[Any]] | None = None
-    size = 0
-    for rate, planes in parts:
-        this = (rate, len(planes), planes.dtype)
-        full = size >= BLOCK_SECONDS * rate or size * len(planes) >= BLOCK_VALUES
-        if held and kind is not None and (this != kind or full):
-            yield kind[0], mono(np.concatenate(held, axis=1))
-            held, size = [], 0
-        kind = this
-        held.append(planes)
-        size += planes.shape[1]
-    if held and kind is not None:
-        yield kind[0], mono(np.concatenate(held, axis=1))
+        yield frame.sample_rate, planes.of(frame)
 
 
 def _head(path: Path, size: int) -> bytes:
@@ -256,8 +226,11 @@ def _head(path: Path, size: int) -> bytes:
         return file.read(size)
 
 
-def _has_frame_count(path: Path) -> bool:
-    """Whether an mp3 begins with a Xing, Info or VBRI header; else its length is a guess."""
+def _mp3_seconds(path: Path, rate: int) -> Seconds | None:
+    """Length by an mp3's Xing, Info or VBRI header, encoder padding included; None without one.
+
+    FFmpeg falls back to a guess from the bit rate, and does not say so.
+    """
     with path.open("rb") as file:
         head = file.read(10)
         skip = 0
@@ -265,7 +238,12 @@ def _has_frame_count(path: Path) -> bool:
             skip = 10 + sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
         file.seek(skip)
         frame = file.read(2048)
-    return any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
+    found = re.search(
+        rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f](....)", frame, re.DOTALL
+    )
+    found = found or re.search(rb"VBRI.{10}(....)", frame, re.DOTALL)
+    samples = 1152 if rate >= 32_000 else 576  # of a frame, MPEG 1 or 2
+    return int.from_bytes(found[1]) * samples / rate if found else None
 
 
 def _ogg_is_cut(path: Path) -> bool:
