@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from core.pipeline import Event
     from core.records import Report, Transcript
 
+_UNLIMITED = 10_000
+
 
 def error(message: str) -> None:
     """One red line."""
@@ -43,7 +45,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     out = Console(highlight=False)
-    out.print(grid, width=None if out.is_terminal else 10_000, crop=False)
+    if not out.is_terminal:
+        out.width = _UNLIMITED
+    out.print(grid)
 
 
 def hush_libraries() -> None:

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import presets
+from core.errors import StartError
+from core.stages import Rooms
+from fastadasp_cli import doctor
+from tests.fakes import FakeCut
+
+
+def test_presets_are_listed(cli: Any) -> None:
+    result = cli("presets")
+    assert result.exit_code == 0
+    for name in presets.names():
+        assert name in result.stdout
+    data = json.loads(cli("presets", "--json").stdout)
+    assert data["asr-safe"]["reduce"] == 0.2
+    assert data["er-aggressive"]["reason"]
+
+
+def test_a_preset_is_shown_as_it_is_written(cli: Any) -> None:
+    assert cli("presets", "show", "asr-safe").stdout == presets.read("asr-safe")
+
+
+def test_a_table_is_not_cut_in_a_pipe(cli: Any) -> None:
+    longest = max(presets.load(name).description for name in presets.names())
+    assert longest in cli("presets").stdout
+
+
+def test_models(cli: Any) -> None:
+    assert "embedded" in cli("models").stdout
+    assert json.loads(cli("models", "--json").stdout)[0]["model"] == "embedded"
+
+
+def test_version_and_help(cli: Any) -> None:
+    assert cli("--version").stdout.startswith("fastadasp ")
+    for name in ("run", "profile", "presets", "models", "doctor"):
+        assert name in cli("--help").stdout
+        assert cli(name, "--help").exit_code == 0
+
+
+@dataclass
+class Row:
+    reduce: float
+    num_beams: int
+    reduction: float = 0.3
+    rtf: float = 0.5
+    encode_s: float = 1.0
+    prefill_s: float = 2.0
+    decode_s: float = 3.0
+    tokens_per_s: float = 4.0
+    audio_in: int = 100
+    audio_kept: int = 50
+    kv_bytes: int = 2_000_000
+    peak_bytes: int = 3_000_000
+    same_text: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return vars(self)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A recording, and the calls of the function that measures."""
+    calls: list[Any] = []
+    lm = SimpleNamespace(facts=None, revision=None, device="cpu", dtype="torch.float32")
+
+    def measure(lm: Any, segments: Any, config: Any, levels: Any, beams: Any) -> list[Row]:
+        calls.append((len(segments), config, list(levels), list(beams)))
+        return [Row(level, width) for width in beams for level in levels]
+
+    module = SimpleNamespace(profile=measure)
+    monkeypatch.setitem(sys.modules, "core.engine.profile", module)
+    monkeypatch.setattr(Rooms, "load", lambda self, config: lm)
+    monkeypatch.setattr(Rooms, "reader", lambda self, config, facts: FakeCut)
+    (tmp_path / "a.wav").write_text("one\ntwo")
+    return SimpleNamespace(file=tmp_path / "a.wav", calls=calls)
+
+
+def test_profile_is_a_table_or_an_object(cli: Any, measured: Any) -> None:
+    result = cli("profile", measured.file, "--reduce", "0,0.3", "--num-beams", "1,5")
+    assert result.exit_code == 0
+    assert "prefill s" in result.stdout
+    assert result.stdout.count("30.0%") == 6
+    [(segments, config, levels, beams)] = measured.calls
+    assert (segments, levels, beams) == (2, [0, 0.3], [1, 5])
+    assert config.reduction.method == "fastadasp"
+    data = json.loads(cli("profile", measured.file, "--json").stdout)
+    assert (data["device"], data["audio_s"], len(data["rows"])) == ("cpu", 4.0, 6)
+
+
+def test_profile_of_the_preset_none_has_a_method_for_its_levels(cli: Any, measured: Any) -> None:
+    cli("profile", measured.file, "--preset", "none", "--reduce", "0.3,0")
+    assert measured.calls[0][1].reduction.method == "fastadasp"
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (("--reduce", "0,lots"), "numbers with commas"),
+        (("--reduce", "0,3"), "0 to 0.9"),
+        (("--num-beams", "0"), "above 0"),
+    ],
+)
+def test_profile_refuses(cli: Any, measured: Any, words: tuple[str, ...], way_out: str) -> None:
+    result = cli("profile", measured.file, *words)
+    assert result.exit_code == 2
+    assert way_out in result.stderr
+    assert measured.calls == []
+
+
+def test_profile_takes_one_recording_with_sound(cli: Any, measured: Any) -> None:
+    (measured.file.parent / "b.wav").write_text("")
+    assert cli("profile", measured.file.parent).exit_code == 2
+    silent = cli("profile", measured.file.parent / "b.wav")
+    assert (silent.exit_code, silent.stdout) == (1, "")
+    (measured.file.parent / "b.wav").write_text("!media damaged")
+    assert cli("profile", measured.file.parent / "b.wav").stderr == "error: damaged\n"
+
+
+def findings(result: Any) -> dict[str, dict[str, str]]:
+    return {finding["what"]: finding for finding in json.loads(result.stdout)}
+
+
+@pytest.fixture
+def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_import_error", lambda *_: None)
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.0")
+    monkeypatch.setattr(doctor, "_model", lambda: iter(()))
+    checks = (doctor._versions, doctor._torchaudio, doctor._transformers, doctor._extras)
+    monkeypatch.setattr(doctor, "_CHECKS", checks)
+
+
+@pytest.mark.usefixtures("healthy")
+def test_doctor_is_content(cli: Any) -> None:
+    result = cli("doctor", "--json")
+    assert result.exit_code == 0
+    assert {finding["state"] for finding in findings(result).values()} == {"ok"}
+    assert "torchaudio" in cli("doctor").stdout
+
+
+@pytest.mark.usefixtures("healthy")
+def test_doctor_sees_the_torchaudio_trap(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_import_error", lambda *_: "OSError: libcudart.so.13")
+    result = cli("doctor", "--json")
+    assert result.exit_code == 1
+    found = findings(result)
+    assert "pip uninstall torchaudio" in found["torchaudio"]["text"]
+    assert found["transformers import"]["state"] == "bad"
+
+
+@pytest.mark.usefixtures("healthy")
+def test_doctor_names_what_is_missing(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("av", "jiwer") else "1")
+    result = cli("doctor", "--json")
+    found = findings(result)
+    assert result.exit_code == 1
+    assert found["av"]["state"] == "bad"
+    assert (found["jiwer"]["state"], "[eval]" in found["jiwer"]["text"]) == ("note", True)
+
+
+def test_the_trial_import_sees_what_a_broken_library_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brokenaudio.py").write_text("raise OSError('libcudart.so.13: cannot open')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert doctor._import_error("brokenaudio") == "OSError: libcudart.so.13: cannot open"
+    assert doctor._import_error("json", "loads") is None
+
+
+def test_errors_of_starting_are_not_usage_errors() -> None:
+    assert StartError.exit_code == 3

@@ -1,0 +1,156 @@
+"""What only real processes show: pipes, signals, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ROOT, start
+
+
+def results(folder: Path) -> list[str]:
+    path = folder / "results.jsonl"
+    return (
+        [json.loads(line)["id"] for line in path.read_text().splitlines()] if path.exists() else []
+    )
+
+
+def wait_for_lines(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(results(folder)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def slow(folder: Path, number: int, seconds: float) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    names = [f"{index:02d}.wav" for index in range(number)]
+    for name in names:
+        (folder / name).write_text(f"!sleep {seconds}\nword")
+    return names
+
+
+def test_a_line_arrives_as_soon_as_its_recording_is_done(tmp_path: Path) -> None:
+    slow(tmp_path / "in", 2, 0.0)
+    (tmp_path / "in" / "zz.wav").write_text("!sleep 60")
+    process = start("run", tmp_path / "in")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["id"] == "00.wav"
+    process.kill()
+    process.communicate()
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
+    slow(tmp_path / "in", 40, 0.02)
+    process = start("run", tmp_path / "in", "-q")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("output", [True, False])
+def test_an_interrupt_is_130_and_keeps_finished_work(tmp_path: Path, output: bool) -> None:
+    names = slow(tmp_path / "in", 30, 0.1)
+    out = tmp_path / "out"
+    process = start("run", tmp_path / "in", *(["-o", out] if output else []))
+    if output:
+        wait_for_lines(out, 2)
+    else:
+        assert process.stdout is not None
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    if output:
+        done = results(out)
+        assert done == names[: len(done)]
+        assert 2 <= len(done) < 30
+
+
+def test_killed_in_mid_run_the_same_command_goes_on(tmp_path: Path) -> None:
+    names = slow(tmp_path / "in", 12, 0.1)
+    out = tmp_path / "out"
+    command = ("run", tmp_path / "in", "-o", out, "-f", "srt")
+    for count in (2, 5):
+        process = start(*command)
+        wait_for_lines(out, count)
+        process.kill()
+        process.communicate()
+    process = start(*command)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "skipped" in stderr
+    assert results(out) == names
+    assert sorted(path.stem for path in out.glob("*.srt")) == [name[:2] for name in names]
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    slow(tmp_path / "in", 30, 0.2)
+    out = tmp_path / "out"
+    first = start("run", tmp_path / "in", "-o", out)
+    wait_for_lines(out, 1)
+    second = start("run", tmp_path / "in", "-o", out)
+    _, stderr = second.communicate(timeout=60)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2
+    assert "another run" in stderr
+
+
+def test_as_a_module_and_without_torch() -> None:
+    """The quick answers import no torch, transformers or numpy."""
+    code = (
+        "import sys; sys.argv = ['fastadasp', {words}]\n"
+        "from fastadasp_cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {{'torch', 'transformers', 'numpy'}} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy or code else 0)\n"
+    )
+    for words in ("'--version'", "'--help'", "'presets'", "'run', '--help'"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(words=words)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run(
+        [sys.executable, "-m", "fastadasp_cli", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("fastadasp ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_a_name_that_is_no_utf8_in_a_c_locale(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    name = os.fsencode(folder) + b"/gr\xfc\xdf.wav"
+    with open(name, "wb") as file:
+        file.write("grüß dich".encode())
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for more in ([], ["-o", tmp_path / "out", "-f", "txt"]):
+        process = start("run", folder, *more, env=env, encoding="utf-8")
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+        text = stdout or (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8")
+        data = json.loads(text)
+        assert data["pred_text"] == "grüß dich"
+        assert os.fsencode(data["audio_filepath"]) == name

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeStages
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_stdout_is_data_and_stderr_is_talk(cli: Any, talks: Path) -> None:
+    result = cli("run", talks)
+    assert result.exit_code == 0
+    assert [(data["id"], data["pred_text"]) for data in lines(result.stdout)] == [
+        ("a.wav", "one two"),
+        ("b.wav", "three"),
+        ("day2/c.mp3", "four"),
+    ]
+    assert "on cpu, float32" in result.stderr
+    assert "3 ok" in result.stderr
+
+
+def test_every_key_of_the_contract_is_in_a_line(cli: Any, talks: Path) -> None:
+    keys = (
+        "schema_version id audio_filepath status error warnings task language target_language "
+        "model model_revision version preset overrides method schedule start_layer positions text "
+        "pred_text label segments coverage duration time rtf rtfx rtfx_model latency tokens flops "
+        "memory device dtype batch_size num_beams source settings_hash"
+    )
+    (talks / "bad.wav").write_text("!media no")
+    for data in lines(cli("run", talks).stdout):
+        assert list(data) == keys.split()
+
+
+def test_a_folder_is_filled_and_gone_on_with(cli: Any, talks: Path, stages: FakeStages) -> None:
+    out = talks.parent / "out"
+    command = ("run", talks, "-o", out, "-f", "jsonl,srt,txt")
+    first = cli(*command)
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert len(lines((out / "results.jsonl").read_text())) == 3
+    assert (out / "day2" / "c.srt").read_text().endswith("four\n")
+    stages.log.clear()
+    second = cli(*command)
+    assert (second.exit_code, stages.log) == (0, [])
+    assert "3 skipped" in second.stderr
+    (talks / "b.wav").write_text("new")
+    cli(*command)
+    assert stages.log[2:-1] == [[("b.wav", 0)]]
+    assert (out / "b.txt").read_text() == "new\n"
+    assert len(lines((out / "results.jsonl").read_text())) == 3
+
+
+def test_other_settings_need_another_folder_or_overwrite(cli: Any, talks: Path) -> None:
+    out = talks.parent / "out"
+    cli("run", talks, "-o", out)
+    refused = cli("run", talks, "-o", out, "--reduce", "0.3")
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.stderr
+    assert cli("run", talks, "-o", out, "--reduce", "0.3", "--overwrite").exit_code == 0
+    found = lines((out / "results.jsonl").read_text())
+    assert [data["overrides"] for data in found] == [{"reduce": 0.3}] * 3
+
+
+@pytest.mark.parametrize("text", ["!media damaged", "one\n!media breaks off", "!engine no memory"])
+def test_one_bad_file_is_a_record_and_exit_1(cli: Any, talks: Path, text: str) -> None:
+    (talks / "bad.wav").write_text(text)
+    result = cli("run", talks, "-q")
+    assert result.exit_code == 1
+    assert len(lines(result.stdout)) == 4
+    [told] = result.stderr.splitlines()
+    assert "bad.wav: " in told
+
+
+def test_one_missing_path_among_good_ones_is_exit_1(cli: Any, talks: Path) -> None:
+    result = cli("run", talks / "gone.wav", talks / "b.wav")
+    assert result.exit_code == 1
+    assert [data["status"] for data in lines(result.stdout)] == ["failed", "ok"]
+
+
+def test_fail_fast(cli: Any, talks: Path) -> None:
+    (talks / "a.wav").write_text("!media damaged")
+    result = cli("run", talks, "--fail-fast")
+    assert result.exit_code == 1
+    assert [data["id"] for data in lines(result.stdout)] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (("run", "gone.wav"), "no such file"),
+        (("run", "TALKS", "--task", "st"), "--lang CODE"),
+        (("run", "TALKS", "--task", "st", "--language", "de"), "--lang CODE"),
+        (("run", "TALKS", "-f", "srt"), "-o DIR"),
+        (("run", "TALKS", "--reduce", "30"), "0 to 0.9"),
+        (("run", "TALKS", "--reduce", "half"), "--reduce"),
+        (("run", "TALKS", "--preset", "asr-saef"), "asr-safe"),
+        (("run", "TALKS", "--device", "gpu"), "cuda"),
+        (("run", "TALKS", "--batch-size", "0"), "auto"),
+        (("run",), "INPUT"),
+        (("run", "TALKS", "--nonsense"), "nonsense"),
+        (("walk",), "walk"),
+        (("presets", "show", "asr-saef"), "asr-safe"),
+    ],
+)
+def test_usage_errors_are_exit_2_with_the_way_out(
+    cli: Any, talks: Path, stages: FakeStages, words: tuple[str, ...], way_out: str
+) -> None:
+    result = cli(*(str(talks) if word == "TALKS" else word for word in words))
+    assert result.exit_code == 2
+    assert way_out in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert stages.log == []
+
+
+def test_a_folder_without_audio_is_exit_2(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("hello")
+    result = cli("run", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+
+
+def test_what_cannot_start_is_exit_3_in_one_line(cli: Any, talks: Path) -> None:
+    result = cli("run", talks, "-m", "absent")
+    assert result.exit_code == 3
+    assert result.stderr == "error: model 'absent' cannot be loaded: no such model\n"
+
+
+@pytest.mark.parametrize("name", ["output-dir", "output_dir"])
+def test_underscores_are_dashes(cli: Any, talks: Path, name: str) -> None:
+    beams = name.replace("output", "num").replace("dir", "beams")
+    cli("run", talks, f"--{name}", talks.parent / "out", f"--{beams}", "3")
+    [first, *_] = lines((talks.parent / "out" / "results.jsonl").read_text())
+    assert first["num_beams"] == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--output_format", "srt", "--output_dir", "OUT"),
+        ("--batch_size", "2", "--max_new_tokens", "9"),
+        ("--chunk_length", "9", "--target_lang", "en"),
+    ],
+)
+def test_whispers_spellings(cli: Any, talks: Path, words: tuple[str, ...]) -> None:
+    out = str(talks.parent / "out")
+    assert cli("run", talks, *(out if word == "OUT" else word for word in words)).exit_code == 0
+
+
+def test_lang_of_asr_is_said_to_be_the_spoken_one(cli: Any, talks: Path) -> None:
+    result = cli("run", talks, "--lang", "de")
+    assert "spoken language" in result.stderr
+    assert lines(result.stdout)[0]["language"] == "de"
+    assert "spoken" not in cli("run", talks, "--lang", "de", "-q").stderr
+
+
+def test_paths_on_stdin(cli: Any, talks: Path) -> None:
+    paths = f"{talks}/a.wav\n{talks}/b.wav\n"
+    assert len(lines(cli("run", "-", input=paths).stdout)) == 2
+    nul = paths.replace("\n", "\0")
+    assert len(lines(cli("run", "-", "--null", input=nul).stdout)) == 2
+    sound = cli("run", "-", input=b"RIFF\x00\x00\x00\x00WAVE")
+    assert sound.exit_code == 2
+    assert "path" in sound.stderr
+
+
+def test_offline_is_set_before_the_model_loads(
+    cli: Any, talks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+    real = FakeStages.start
+
+    def start(self: FakeStages, config: Any) -> Any:
+        seen.append(os.environ.get("HF_HUB_OFFLINE"))
+        return real(self, config)
+
+    monkeypatch.setattr(FakeStages, "start", start)
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    cli("run", talks)
+    cli("run", talks, "--offline")
+    assert seen == [None, "1"]
+
+
+def test_quiet_says_nothing_when_all_is_well(cli: Any, talks: Path) -> None:
+    assert cli("run", talks, "--quiet").stderr == ""
+
+
+def test_warnings_are_told(cli: Any, talks: Path) -> None:
+    (talks / "a.wav").write_text("!warn repetition_retried")
+    assert "a.wav: repetition_retried" in cli("run", talks).stderr
+
+
+def test_a_message_is_one_line_even_in_a_narrow_place(cli: Any, talks: Path) -> None:
+    (talks / "a.wav").write_text(f"!media {'very ' * 60}damaged [red]")
+    told = [line for line in cli("run", talks).stderr.splitlines() if "failed: a.wav" in line]
+    assert told[0].endswith("very damaged [red]")
