@@ -1,0 +1,1 @@
+"""The project's own small speech language model: weights, config, tokenizer and model card."""

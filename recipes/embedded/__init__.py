@@ -1,0 +1,1 @@
+"""Recipe of the embedded speech language model: speech synthesis, training, export, evaluation."""

@@ -1,0 +1,139 @@
+"""The training path against the standard one: own-length encoder, packed suffixes, schedule."""
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.embedded.dataset import IGNORED, Collator, Item, group_by_length, phone_table
+from recipes.embedded.features import encoder_lengths, feature_extractor, log_mel
+from recipes.embedded.grammar import english_words
+from recipes.embedded.losses import Heads, Weights, encode, losses
+from recipes.embedded.model import build_model
+from recipes.embedded.schedule import Curriculum, longest_seconds, loss_weights, rate_factor
+from recipes.embedded.tasks import TASKS, Texts
+from recipes.embedded.tokens import answer_ids, build_processor, chat_text
+
+TEXTS = Texts("anna saw two dogs", "Anna sah zwei Hunde")
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor()
+
+
+@pytest.fixture(scope="module")
+def model(processor):
+    torch.manual_seed(0)
+    return build_model(processor).eval()
+
+
+def recording(samples: int, seed: int) -> np.ndarray:
+    sound = np.random.default_rng(seed).standard_normal(samples).astype(np.float32) * 0.1
+    sound[-2000:] = 0.0
+    return sound
+
+
+def item(sound: np.ndarray) -> Item:
+    mel = log_mel(feature_extractor(), sound)
+    row = {"start": 0, "frames": len(mel), "seconds": len(sound) / 16_000}
+    row |= {"text": TEXTS.text, "translation": TEXTS.translation}
+    row["phones"] = [[0, "_", -1], [5, "a", 0], [12, "b", 1], [20, "", 2], [25, "a", 3]]
+    return Item(row, mel)
+
+
+@pytest.fixture(scope="module")
+def sounds() -> list[np.ndarray]:
+    return [recording(samples, seed) for seed, samples in enumerate((31_234, 40_000, 52_345))]
+
+
+@pytest.fixture(scope="module")
+def collator(processor, sounds) -> Collator:
+    return Collator(processor, phone_table([item(sounds[0])]), english_words(), seed=0)
+
+
+def test_own_length_and_packing_equal_the_standard_path(processor, model, sounds, collator):
+    batch = collator([item(sound) for sound in sounds], augmented=False)
+    _, audio = encode(model, batch.mel, batch.frames)
+    embedded = model.get_input_embeddings()(batch.ids)
+    embedded[batch.is_audio] = audio[torch.arange(audio.shape[1]) < batch.tokens[:, None]]
+    hidden = model.model.language_model(
+        inputs_embeds=embedded, attention_mask=batch.visible, position_ids=batch.positions
+    ).last_hidden_state
+    for row, sound in enumerate(sounds):
+        packed = model.lm_head(hidden[row, :-1][batch.labels[row, 1:] != IGNORED])
+        for task in TASKS.values():
+            answer = answer_ids(processor, task.answer(TEXTS))
+            expected = standard_logits(processor, model, sound, task.prompt, answer)
+            mine, packed = packed[: len(answer)], packed[len(answer) :]
+            # features are kept in half precision, hence not 1e-6
+            torch.testing.assert_close(mine, expected, atol=2e-3, rtol=0)
+
+
+def standard_logits(processor, model, sound, prompt: str, answer: list[int]) -> torch.Tensor:
+    text = [chat_text(processor, prompt)]
+    inputs = processor(text=text, audio=[sound], sampling_rate=16_000, return_tensors="pt")
+    ids = torch.cat([inputs["input_ids"], torch.tensor([answer])], dim=1)
+    inputs |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return model(**inputs).logits[0, -len(answer) - 1 : -1]
+
+
+def test_frame_labels_follow_the_alignment(sounds, collator):
+    batch = collator([item(sounds[0])], augmented=False)
+    known = {name: int(batch.phones[0, frame]) for name, frame in (("a", 6), ("b", 13))}
+    assert known == {"a": 1, "b": 2}
+    assert batch.phones[0, 22] == IGNORED
+    assert batch.phones[0, 4] == 0
+    words = ["", *english_words()]
+    assert [words[batch.words[0, token]] for token in (1, 3, 7, 11, 14)] == [
+        "",
+        "anna",
+        "saw",
+        "two",
+        "dogs",
+    ]
+
+
+def test_one_step_lowers_the_loss(model, sounds, collator):
+    heads = Heads(2, len(english_words()))
+    batch = collator([item(sound) for sound in sounds], augmented=False)
+    parameters = [tensor for tensor in model.parameters() if tensor.requires_grad]
+    kept = [tensor.detach().clone() for tensor in parameters]
+    optimiser = torch.optim.AdamW([*parameters, *heads.parameters()], lr=1e-3)
+    before = losses(model, heads, batch, Weights())
+    before.total.backward()
+    optimiser.step()
+    after = losses(model, heads, batch, Weights())
+    assert after.total < before.total
+    with torch.no_grad():
+        for tensor, value in zip(parameters, kept, strict=True):
+            tensor.copy_(value)
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(100, (50, 25)), (101, (51, 25)), (3, (2, 1))])
+def test_encoder_lengths(frames: int, expected: tuple[int, int]) -> None:
+    assert encoder_lengths(frames) == expected
+
+
+def test_curriculum_hands_out_unused_items_first():
+    items = [Item({"seconds": 2.0 + 0.01 * i}, np.zeros((1, 80), np.float16)) for i in range(10)]
+    items.append(Item({"seconds": 20.0}, np.zeros((1, 80), np.float16)))
+    curriculum = Curriculum(items, batch_seconds=4.0, seed=0)
+    while curriculum.uses[:10].sum() < 10:
+        curriculum.next_batch(0.0)
+    assert curriculum.uses.tolist() == [1] * 10 + [0]
+    assert curriculum.next_batch(1.0) == [items[10]]
+
+
+def test_groups_hold_every_item_once(sounds):
+    items = [Item({"seconds": float(s)}, np.zeros((1, 80), np.float16)) for s in range(1, 30)]
+    groups = group_by_length(items, 20.0, Random(0))
+    assert sorted(i.seconds for group in groups for i in group) == [float(s) for s in range(1, 30)]
+
+
+def test_schedule_runs_from_short_to_all_and_cools_down():
+    assert longest_seconds(0.0) < longest_seconds(0.3) < longest_seconds(0.9)
+    assert rate_factor(0.0, 0) < rate_factor(0.1, 1000) == 1.0
+    assert rate_factor(1.0, 9000) == pytest.approx(0.01)
+    assert loss_weights(0.2).words > loss_weights(1.0).words > 0
