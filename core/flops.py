@@ -65,31 +65,26 @@ class DecoderShape:
 
 @dataclass(frozen=True, slots=True)
 class EncoderShape:
-    """Sizes of a Whisper-like audio encoder with its projector, for one window.
+    """Sizes of a Whisper-like audio encoder: strided convolution, transformer, pooling, projector.
 
     Attributes:
         mels: mel bins.
         width, layers, intermediate: of the transformer.
-        frames: frames after the strided convolution (1500 for 30 s).
-        tokens: audio tokens that leave the projector (750 for 30 s).
-        projected: width they have then.
+        projected: width of the audio tokens that leave the projector.
     """
 
     mels: int
     width: int
     layers: int
     intermediate: int
-    frames: int
-    tokens: int
     projected: int
 
-    @property
-    def flops(self) -> int:
-        """FLOPs of one window, padding included: that is what is computed."""
-        stem = 2 * 3 * self.width * (2 * self.frames * self.mels + self.frames * self.width)
+    def flops(self, frames: int) -> int:
+        """FLOPs of one row of `frames` frames after the convolution (50 a second), padding too."""
+        stem = 2 * 3 * self.width * (2 * frames * self.mels + frames * self.width)
         linear = 8 * self.width**2 + 4 * self.width * self.intermediate
-        layer = self.frames * linear + 4 * self.frames**2 * self.width
-        return stem + self.layers * layer + 2 * self.tokens * self.width * self.projected
+        layer = frames * linear + 4 * frames**2 * self.width
+        return stem + self.layers * layer + 2 * (frames // 2) * self.width * self.projected
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,16 +83,14 @@ def test_kv_bytes_are_those_of_the_cache(tiny_model: Any) -> None:
 def test_encoder_flops_are_those_counted(tiny_model: Any) -> None:
     audio = tiny_model.config.audio_config
     window = audio.max_source_positions
-    shape = EncoderShape(
-        audio.num_mel_bins, audio.d_model, audio.encoder_layers, 64, window, window // 2, 64
-    )
+    shape = EncoderShape(audio.num_mel_bins, audio.d_model, audio.encoder_layers, 64, 64)
 
     def encode() -> None:
         with torch.no_grad():
             out = tiny_model.model.audio_tower(torch.randn(1, audio.num_mel_bins, 2 * window))
             tiny_model.model.multi_modal_projector(out.last_hidden_state)
 
-    assert counted_prefill_flops(encode) == shape.flops
+    assert counted_prefill_flops(encode) == shape.flops(window)
 
 
 def test_scored_pairs_by_hand() -> None:

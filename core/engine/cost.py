@@ -12,7 +12,6 @@ import torch
 
 from ..flops import (
     DecoderShape,
-    EncoderShape,
     PromptLengths,
     decode_flops,
     kv_bytes,
@@ -88,7 +87,7 @@ def peak_bytes(device: torch.device) -> int:
 def costs(
     rows: Sequence[Row],
     times: Times,
-    encoder: EncoderShape,
+    encoder_flops: int,
     decoder: DecoderShape,
     machine: Machine,
 ) -> list[Cost]:
@@ -108,7 +107,7 @@ def costs(
                 audio_in=row.prompt.audio,
                 audio_kept=row.kept[-1],
                 generated=row.generated,
-                encoder_flops=encoder.flops,
+                encoder_flops=encoder_flops,
                 prefill_full_flops=prefill_flops(decoder, row.prompt),
                 prefill_flops=prefill_flops(decoder, row.prompt, row.kept),
                 decode_full_flops=decode_flops(decoder, row.prompt, steps),

@@ -114,7 +114,8 @@ class Engine:
         self, batch: Sequence[Segment], target: float, no_repeat: int = 0
     ) -> list[Hypothesis]:
         clock = Clock(self.lm.device)
-        audio = self.lm.encode([segment.samples for segment in batch])
+        encoded = self.lm.encode([segment.samples for segment in batch])
+        audio = encoded.tokens
         head, tail = self.lm.embed(self.before), self.lm.embed(self.after)
         embedded = [torch.cat([head, row.to(head.dtype), tail]) for row in audio]
         prompts = [PromptLengths(len(self.before), len(row), len(self.after)) for row in audio]
@@ -133,7 +134,7 @@ class Engine:
                 batch, prompts, budgets, answers, strict=True
             )
         ]
-        spent = costs(rows, times, self.lm.encoder_shape, self.shape, self._machine())
+        spent = costs(rows, times, encoded.flops, self.shape, self._machine())
         return [
             self._hypothesis(segment, len(batch), answer, budget, cost)
             for segment, answer, budget, cost in zip(batch, answers, budgets, spent, strict=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TranscriptionError, UsageError
-from ..flops import DecoderShape, EncoderShape
+from ..flops import DecoderShape
 from ..records import Seconds, Waveform
 
 LANGUAGES = {
@@ -78,6 +78,19 @@ class Request:
     prompt: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch of waveforms after encoder and projector.
+
+    Attributes:
+        tokens: audio tokens of each waveform, (audio tokens, hidden).
+        flops: what each of them cost, its padding in the batch included.
+    """
+
+    tokens: list[Tensor]
+    flops: int
+
+
 class SpeechLM(ABC):
     """A loaded model with its processor.
 
@@ -103,11 +116,6 @@ class SpeechLM(ABC):
     def facts(self) -> Facts:
         """What the model can take and do."""
 
-    @property
-    @abstractmethod
-    def encoder_shape(self) -> EncoderShape:
-        """Sizes of the audio encoder, for the cost model."""
-
     @abstractmethod
     def instruction(self, request: Request) -> str:
         """The words that go with the audio."""
@@ -117,8 +125,8 @@ class SpeechLM(ABC):
         """The whole prompt as text with one audio placeholder."""
 
     @abstractmethod
-    def encode(self, waveforms: Sequence[Waveform]) -> list[Tensor]:
-        """Audio tokens of each waveform: (audio tokens, hidden) each.
+    def encode(self, waveforms: Sequence[Waveform]) -> Encoded:
+        """Audio tokens of each waveform.
 
         Raises:
             TranscriptionError: a waveform is longer than the window.

@@ -12,16 +12,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import gelu
 from transformers.masking_utils import create_bidirectional_mask
 
 from ..errors import TranscriptionError
 from ..flops import EncoderShape
 from ..records import Waveform
-from .base import LANGUAGES, Facts, Request, SpeechLM
+from .base import LANGUAGES, Encoded, Facts, Request, SpeechLM
 
 # the pretrained (not instruction-tuned) checkpoint knows no chat markup
 RAW_PROMPTS = frozenset({"Qwen/Qwen2-Audio-7B"})
 _SHORTEST_MEL_FRAMES = 8
+# mel frames after the last real one that its frame sees through both convolutions
+_CONVOLUTION_REACH = 2
 
 
 class Qwen2Audio(SpeechLM):
@@ -40,20 +43,6 @@ class Qwen2Audio(SpeechLM):
             tasks=tuple(tasks),
             source_languages=_codes(card.get("source_languages")),
             target_languages=_codes(card.get("target_languages")),
-        )
-
-    @property
-    def encoder_shape(self) -> EncoderShape:
-        """Sizes of one padded window."""
-        audio, text = self.model.config.audio_config, self.model.config.get_text_config()
-        return EncoderShape(
-            mels=audio.num_mel_bins,
-            width=audio.d_model,
-            layers=audio.encoder_layers,
-            intermediate=audio.encoder_ffn_dim,
-            frames=audio.max_source_positions,
-            tokens=audio.max_source_positions // 2,
-            projected=text.hidden_size,
         )
 
     def instruction(self, request: Request) -> str:
@@ -86,8 +75,13 @@ class Qwen2Audio(SpeechLM):
         )
         return text
 
-    def encode(self, waveforms: Sequence[Waveform]) -> list[Tensor]:
-        """Audio tokens of each waveform, 25 a second: (audio tokens, hidden) each."""
+    def encode(self, waveforms: Sequence[Waveform]) -> Encoded:
+        """Audio tokens of each waveform, 25 a second.
+
+        The window is always padded to 30 s for the checkpoint's sake, but no frame depends on
+        padding beyond the reach of the convolutions: the encoder runs on the longest row of the
+        batch only, with the same positions and the same mask.
+        """
         extractor = self.processor.feature_extractor
         waves = self._checked(waveforms, _SHORTEST_MEL_FRAMES * extractor.hop_length)
         made = extractor(
@@ -97,36 +91,56 @@ class Qwen2Audio(SpeechLM):
             return_attention_mask=True,
             return_tensors="pt",
         )
-        frames: list[int] = made["attention_mask"].sum(-1).tolist()
+        mels: list[int] = made["attention_mask"].sum(-1).tolist()
         given = [-(-len(wave) // extractor.hop_length) for wave in waves]
-        if frames != given:
+        if mels != given:
             raise TranscriptionError(
-                f"the processor kept {frames} of {given} frames; use a smaller --chunk-length"
+                f"the processor kept {mels} of {given} frames; use a smaller --chunk-length"
             )
-        pooled = self._tower(made["input_features"], frames)
-        return [
-            row[: ((frame - 1) // 2 - 1) // 2 + 1]
-            for row, frame in zip(pooled, frames, strict=True)
-        ]
+        reach = min(-(-(max(mels) + _CONVOLUTION_REACH) // 4) * 4, made["input_features"].shape[-1])
+        frames = [(mel - 1) // 2 + 1 for mel in mels]
+        pooled = self._tower(made["input_features"][..., :reach], frames)
+        tokens = [row[: (frame - 2) // 2 + 1] for row, frame in zip(pooled, frames, strict=True)]
+        return Encoded(tokens, self._shape.flops(reach // 2))
 
     def _tower(self, features: Tensor, frames: Sequence[int]) -> Tensor:
-        """Encoder and projector over padded windows: (batch, tokens, hidden)."""
+        """Encoder and projector, as the tower's own forward but on its input's length.
+
+        Args:
+            features: log-mel frames, (batch, mels, 2 * width).
+            frames: real ones of the `width` frames after the convolution, of each row.
+
+        Returns:
+            (batch, width // 2, hidden).
+        """
         model = self.model.model
         tower = model.audio_tower
-        positions = self.model.config.audio_config.max_source_positions
-        lengths = torch.tensor([(frame - 1) // 2 + 1 for frame in frames])
-        visible = (torch.arange(positions) < lengths.unsqueeze(1)).long().to(self.device)
+        states = gelu(tower.conv1(features.to(self.device, self.dtype)))
+        states = gelu(tower.conv2(states)).transpose(1, 2)
+        width = states.shape[1]
+        states = states + tower.embed_positions.weight[:width]
+        visible = torch.arange(width) < torch.tensor(frames).unsqueeze(1)
         mask = create_bidirectional_mask(
             config=tower.config,
-            inputs_embeds=torch.zeros(
-                len(frames), positions, 1, dtype=self.dtype, device=self.device
-            ),
-            attention_mask=visible,
+            inputs_embeds=states,
+            attention_mask=visible.long().to(self.device),
         )
-        features = features.to(self.device, self.dtype)
-        encoded = tower(features, attention_mask=mask).last_hidden_state
-        projected: Tensor = model.multi_modal_projector(encoded)
+        for layer in tower.layers:
+            states = layer(states, mask)
+        states = tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
+        projected: Tensor = model.multi_modal_projector(tower.layer_norm(states))
         return projected
+
+    @property
+    def _shape(self) -> EncoderShape:
+        audio, text = self.model.config.audio_config, self.model.config.get_text_config()
+        return EncoderShape(
+            mels=audio.num_mel_bins,
+            width=audio.d_model,
+            layers=audio.encoder_layers,
+            intermediate=audio.encoder_ffn_dim,
+            projected=text.hidden_size,
+        )
 
 
 def _codes(value: Any) -> tuple[str, ...] | None:
