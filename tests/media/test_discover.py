@@ -1,0 +1,320 @@
+"""What the user types becomes recordings with stable, safe and unique ids."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from core.errors import UsageError
+from core.media.discover import discover, source_of
+from core.records import Recording, Source
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder; recordings need not hold sound, for nothing here opens them."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(*names: str) -> None:
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def find(*inputs: str, stdin: IO[bytes] | None = None, null: bool = False) -> list[Recording]:
+    return list(discover(inputs, stdin=stdin, null=null))
+
+
+def ids(*inputs: str, stdin: bytes = b"", null: bool = False) -> list[str]:
+    return [found.id for found in find(*inputs, stdin=io.BytesIO(stdin), null=null)]
+
+
+def errors(found: Sequence[Recording]) -> dict[str, str | None]:
+    return {item.id: item.error for item in found}
+
+
+def test_a_folder_gives_its_media_sorted_and_relative_to_it(here: Path) -> None:
+    make("in/b.MP3", "in/a.wav", "in/sub/c.mp4", "in/notes.txt", "in/cover.jpg", "in/noext")
+    make("in/.hidden.wav", "in/.git/d.wav")
+    assert ids("in") == ids("in/") == ids(str(here / "in")) == ["a.wav", "b.MP3", "sub/c.mp4"]
+    assert [found.path for found in find("in")][2] == Path("in/sub/c.mp4")
+
+
+def test_a_file_is_taken_whatever_its_extension(here: Path) -> None:
+    make("in/a.dat", "in/b")
+    assert ids("in/a.dat", "in/b") == ["in/a.dat", "in/b"]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("talks/a.wav", "talks/a.wav"),
+        ("./talks//a.wav", "talks/a.wav"),
+        ("talks/./a.wav", "talks/a.wav"),
+    ],
+)
+def test_a_files_id_is_its_path_as_written(written: str, name: str, here: Path) -> None:
+    make("talks/a.wav")
+    assert ids(written) == [name]
+
+
+def test_ids_stay_below_an_output_folder(here: Path) -> None:
+    make("talks/a.wav", "work/x.wav")
+    root = str(here).strip("/")
+    assert ids(str(here / "talks/a.wav")) == [f"{root}/talks/a.wav"]
+    os.chdir("work")
+    assert ids("../talks/a.wav") == [f"{root}/talks/a.wav"]
+
+
+def test_two_folders_do_not_share_ids(here: Path) -> None:
+    make("a/x.wav", "b/x.wav")
+    assert ids("a", "b") == ["a/x.wav", "b/x.wav"]
+    assert ids("b", "a") == ["b/x.wav", "a/x.wav"]
+
+
+def test_the_same_id_for_two_files_is_told_apart_for_good(here: Path) -> None:
+    make("in/talks/a.wav", "talks/a.wav")
+    first, second = ids("in", "talks/a.wav")
+    assert first == "talks/a.wav"
+    assert second.startswith("talks/a~") and second.endswith(".wav")
+    assert ids("in", "talks/a.wav") == [first, second]
+
+
+def test_a_file_reached_twice_is_done_once(here: Path) -> None:
+    make("in/a.wav", "in/b.wav")
+    assert ids("in", "in/a.wav", str(here / "in" / "b.wav"), "in") == ["in/a.wav", "in/b.wav"]
+    os.symlink("a.wav", "in/0link.wav")
+    assert ids("in") == ["a.wav", "b.wav"]
+
+
+def test_links_in_a_ring_end(here: Path) -> None:
+    make("in/a.wav", "in/sub/b.wav")
+    os.symlink("..", "in/sub/up")
+    os.symlink("self", "in/self")
+    os.symlink(here / "in", "in/sub/again")
+    assert ids("in") == ["a.wav", "sub/b.wav"]
+
+
+def test_a_linked_folder_is_walked(here: Path) -> None:
+    make("far/a.wav")
+    os.makedirs("in")
+    os.symlink(here / "far", "in/near")
+    assert ids("in") == ["near/a.wav"]
+
+
+def test_globs(here: Path) -> None:
+    make("in/a.wav", "in/b.mp3", "in/notes.txt", "in/sub/c.wav", "in/x.dat")
+    assert ids("in/*.wav") == ["in/a.wav"]
+    assert ids("in/*") == ["in/a.wav", "in/b.mp3", "in/sub/c.wav"]
+    assert ids("in/**/*.wav") == ["in/a.wav", "in/sub/c.wav"]
+    assert ids("in/**") == ["in/a.wav", "in/b.mp3", "in/sub/c.wav"]
+    assert ids("in/*.dat") == ["in/x.dat"]
+    assert errors(find("in/*.wav", "in/*.ogg")) == {
+        "in/a.wav": None,
+        "in/*.ogg": "nothing matches this pattern",
+    }
+
+
+def test_a_name_with_brackets_is_a_name_first(here: Path) -> None:
+    make("talk [1].wav", "talk 1.wav")
+    assert ids("talk [1].wav") == ["talk [1].wav"]
+
+
+@pytest.mark.parametrize("name", ["a b.wav", 'it\'s "x".wav', "-r.wav", "Привет.wav", "a\nb.wav"])
+def test_odd_names(name: str, here: Path) -> None:
+    make(f"in/{name}")
+    assert ids("in") == [name]
+    os.chdir("in")
+    assert ids(name) == [name]
+
+
+def test_names_that_are_not_utf8(here: Path) -> None:
+    raw = b"caf\xe9.wav"
+    os.makedirs("in")
+    Path("in", os.fsdecode(raw)).write_bytes(b"x")
+    for found in (*find("in"), *find("-", stdin=io.BytesIO(b"in/" + raw + b"\n"))):
+        assert found.id.endswith("caf%E9.wav")
+        json.dumps(found.id, ensure_ascii=False).encode("utf-8")
+        assert found.path.read_bytes() == b"x"
+
+
+def test_a_missing_path_among_good_ones_is_a_record(here: Path) -> None:
+    make("a.wav")
+    found = find("gone.wav", "a.wav", "nul\0.wav", "x" * 300 + ".wav")
+    assert found[0] == Recording("gone.wav", Path("gone.wav"), None, "no such file")
+    assert [item.error is None for item in found] == [False, True, False, False]
+    assert all("\n" not in (item.error or "") for item in found)
+
+
+def test_an_unreadable_path_is_a_record(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make("a.wav", "locked.wav", "in/b.wav", "in/vault/c.wav")
+    # the tests may run as root, whom no mode stops
+    monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path))
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("vault"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert errors(find("a.wav", "locked.wav", "in")) == {
+        "a.wav": None,
+        "locked.wav": "no permission to read it",
+        "b.wav": None,
+        "vault": "cannot list this folder: Permission denied",
+    }
+
+
+@pytest.mark.parametrize("inputs", [["gone.wav"], ["empty"], ["*.wav"], [], ["empty", "gone.wav"]])
+def test_nothing_usable_is_a_usage_error(inputs: list[str], here: Path) -> None:
+    os.makedirs("empty")
+    with pytest.raises(UsageError) as caught:
+        find(*inputs)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_json_manifest(here: Path) -> None:
+    make("data/a.wav", "data/sub/b.wav", "c.wav")
+    lines = [
+        {"audio_filepath": "a.wav", "text": "hallo", "duration": 1.5, "lang": "de"},
+        {"audio_filepath": "./sub/b.wav", "id": 7},
+        {"audio_filepath": str(here / "c.wav"), "text": None, "id": "../c"},
+        {"audio_filepath": "gone.wav"},
+    ]
+    text = "\ufeff" + "\r\n\r\n".join(json.dumps(line) for line in lines)
+    for name in ("data/list.jsonl", "data/list.json"):
+        Path(name).write_text(text, encoding="utf-8")
+        found = find(name)
+        assert [item.id for item in found][:2] == ["a.wav", "7"]
+        assert ".." not in found[2].id.split("/")
+        assert [item.text for item in found] == ["hallo", None, None, None]
+        assert [item.path for item in found][:2] == [Path("data/a.wav"), Path("data/sub/b.wav")]
+        assert found[3].error == "no such file"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{broken", "not JSON"),
+        ("[1]", "expected an object"),
+        ('{"path": "a.wav"}', 'no "audio_filepath"'),
+        ('{"audio_filepath": 3}', '"audio_filepath" is int'),
+        ('{"audio_filepath": "a.wav", "text": 3}', '"text" is int'),
+        ('{"audio_filepath": "a.wav", "offset": 3.5}', '"offset" is not supported'),
+        ('{"audio_filepath": "b.wav", "id": "one"}', "already names another file"),
+        ("\udcff", "not JSON"),
+    ],
+)
+def test_a_bad_manifest_line_is_named_before_anything_runs(
+    line: str, complaint: str, here: Path
+) -> None:
+    make("a.wav", "b.wav")
+    good = '{"audio_filepath": "a.wav", "id": "one"}\n\n'
+    Path("list.jsonl").write_bytes((good + line).encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=r"^list\.jsonl:3: ") as caught:
+        discover(["a.wav", "list.jsonl"])
+    assert complaint in str(caught.value)
+
+
+def test_one_file_under_two_ids_of_a_manifest_is_done_twice(here: Path) -> None:
+    make("a.wav")
+    lines = [json.dumps({"audio_filepath": "a.wav", "id": name}) for name in ("en", "de", "en")]
+    Path("list.jsonl").write_text("\n".join(lines))
+    assert ids("list.jsonl") == ["en", "de"]
+
+
+def test_a_text_manifest(here: Path) -> None:
+    make("data/a.wav", "data/with space.wav", "data/# one.wav")
+    Path("data/list.txt").write_text("a.wav\r\n\nwith space.wav\n# one.wav\ngone.wav\n")
+    assert errors(find("data/list.txt")) == {
+        "a.wav": None,
+        "with space.wav": None,
+        "# one.wav": None,
+        "gone.wav": "no such file",
+    }
+
+
+def test_notes_beside_recordings_are_no_manifest(here: Path) -> None:
+    make("a.wav")
+    Path("notes.txt").write_text("Dear diary,\ntoday\n")
+    with pytest.raises(UsageError, match=r"notes\.txt: none of its 2 lines"):
+        discover(["a.wav", "notes.txt"])
+
+
+def test_a_manifest_that_holds_sound(here: Path) -> None:
+    Path("list.txt").write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00")
+    with pytest.raises(UsageError, match="binary data where a manifest"):
+        discover(["list.txt"])
+
+
+def test_paths_on_stdin(here: Path) -> None:
+    make("a.wav", "sub/b.wav", "c d.wav", "new\nline.wav")
+    assert ids("-", stdin=b"a.wav\r\nsub\n\nc d.wav") == ["a.wav", "sub/b.wav", "c d.wav"]
+    assert ids("-", stdin=b"a.wav\0new\nline.wav\0", null=True) == ["a.wav", "new\nline.wav"]
+    with pytest.raises(UsageError):
+        find("-", stdin=None)
+    with pytest.raises(UsageError):
+        find("-", stdin=io.BytesIO(b""))
+
+
+def test_paths_on_stdin_are_used_while_they_arrive(here: Path) -> None:
+    make("a.wav", "b.wav")
+    reader, writer = os.pipe()
+    os.write(writer, b"a.wav\nb.w")
+    with os.fdopen(reader, "rb") as stdin:
+        found = discover(["-"], stdin=stdin)
+        assert next(found).id == "a.wav"  # would block, were the end of stdin waited for
+        os.write(writer, b"av\n")
+        os.close(writer)
+        assert [item.id for item in found] == ["b.wav"]
+
+
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00",
+        b"ID3\x04\x00\x00\x00\x00\x02\x00",
+        b"OggS\x00\x02\x00\x00",
+        b"fLaC\x00\x00\x00\x22\x10\x00\x10\x00\x00\x00\x0e\x00\x00\x10\x0a\xc4\x42\xf0\x00\x06",
+        b"\x00\x00\x00\x1cftypM4A \x00\x00\x02\x00",
+        b"\xff\xfb\x90\x64\x00\x0f\xf0\x00\x00\x69\x00\x00\x00\x08",
+    ],
+)
+def test_sound_where_paths_are_expected_names_the_way_out(
+    head: bytes, null: bool, here: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"stdin holds binary data.*pass the file itself"):
+        discover(["-"], stdin=io.BytesIO(head + bytes(500)), null=null)
+
+
+def test_folders_are_walked_while_the_run_goes_on(here: Path) -> None:
+    make("in/a.wav", "in/b/c.wav")
+    found = discover(["in"])
+    assert next(found).id == "a.wav"
+    make("in/b/d.wav")
+    assert [item.id for item in found] == ["b/c.wav", "b/d.wav"]
+
+
+def test_source_of(here: Path) -> None:
+    make("a.wav")
+    stat = os.stat("a.wav")
+    assert source_of(Path("a.wav")) == Source(1, stat.st_mtime_ns)
+    assert source_of(Path("gone.wav")) == Source()
+
+
+def test_importing_costs_no_audio_library() -> None:
+    heavy = "{'torch', 'av', 'soundfile', 'soxr', 'onnxruntime', 'silero_vad'}"
+    rooms = "core.media.discover, core.media.decode, core.media.segment"
+    code = f"import sys, {rooms}; sys.exit(bool({heavy} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,295 @@
+"""Pieces: nothing lost, in order, within the window, cut where it is quietest.
+
+Most tests put a loudness meter in the place of the voice detector, so that a tone is speech and
+the expected cuts can be told to the sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from core.errors import MediaError
+from core.media import cutters
+from core.media.segment import Cutting, Mode, Segmenter, segment
+from core.records import Segment, Waveform
+
+from .sounds import tone
+
+RATE = 16_000
+FRAME = 512
+
+
+class LoudIsSpeech:
+    """Stands in for the voice detector: 1 for a loud frame, 0 for a quiet one."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._size = FRAME * sample_rate // RATE
+        self._held = np.zeros(0, np.float32)
+
+    def push(self, block: Waveform) -> list[float]:
+        self._held = np.concatenate((self._held, block))
+        whole = len(self._held) // self._size * self._size
+        frames, self._held = np.split(self._held, [whole])
+        return [float(np.abs(f).max() > 0.01) for f in frames.reshape(-1, self._size)]
+
+    def finish(self) -> list[float]:
+        return [float(np.abs(self._held).max() > 0.01)] if len(self._held) else []
+
+
+@pytest.fixture
+def loud_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutters, "SpeechProbabilities", LoudIsSpeech)
+
+
+def sound(*parts: tuple[float, bool], rate: int = RATE) -> Waveform:
+    """Tone and silence by turns: (seconds, loud)."""
+    return np.concatenate([tone(s, rate) * loud for s, loud in parts]).astype(np.float32)
+
+
+def split(samples: Waveform, size: int) -> Iterator[Waveform]:
+    return (samples[at : at + size] for at in range(0, len(samples), size))
+
+
+def spans(pieces: list[Segment]) -> list[tuple[float, float]]:
+    return [(round(piece.start, 3), round(piece.end, 3)) for piece in pieces]
+
+
+def cut(samples: Waveform, *, size: int = RATE * 10, **how: object) -> list[Segment]:
+    return list(Segmenter(split(samples, size), "r", Cutting(**how)))  # type: ignore[arg-type]
+
+
+def check(pieces: list[Segment], samples: Waveform, window: float) -> None:
+    """What holds for any cutting."""
+    assert [piece.index for piece in pieces] == list(range(len(pieces)))
+    for piece in pieces:
+        first = round(piece.start * RATE)
+        assert np.array_equal(piece.samples, samples[first : first + len(piece.samples)])
+        assert 0 < len(piece.samples) <= window * RATE
+    for one, two in pairwise(pieces):
+        assert one.end <= two.start + 1e-9
+
+
+def uncovered(pieces: list[Segment], samples: Waveform) -> Waveform:
+    """What is left of the recording when the pieces are taken out of it."""
+    rest = samples.copy()
+    for piece in pieces:
+        first = round(piece.start * RATE)
+        rest[first : first + len(piece.samples)] = 0
+    return rest
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_speech_is_padded_and_pauses_are_left_out() -> None:
+    samples = sound((1.024, False), (2.048, True), (3.072, False), (1.024, True), (2.0, False))
+    pieces = cut(samples, target=2.5)
+    assert spans(pieces) == [(0.874, 3.222), (5.994, 7.318)]
+    check(pieces, samples, 30)
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_padding_stays_inside_the_recording() -> None:
+    samples = sound((2.0, True))
+    assert spans(cut(samples)) == [(0, 2)]
+    samples = sound((0.064, False), (2.048, True), (0.064, False))
+    assert spans(cut(samples)) == [(0, 2.176)]
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+@pytest.mark.parametrize(("target", "pieces"), [(30, 1), (8, 2), (5, 4), (None, 1)])
+def test_neighbours_are_joined_up_to_the_target(target: float | None, pieces: int) -> None:
+    samples = sound(*[(2.048, True), (1.024, False)] * 4)
+    found = cut(samples, target=target)
+    assert len(found) == pieces
+    assert all(piece.duration <= (target or 30) for piece in found)
+    assert not uncovered(found, samples).any()
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_a_short_pause_does_not_end_speech_and_a_click_does_not_begin_it() -> None:
+    samples = sound((1.024, True), (0.256, False), (1.024, True), (2.048, False), (0.064, True))
+    segmenter = segment([samples], "r", target=1)
+    assert spans(list(segmenter)) == [(0, 2.454)]
+    assert segmenter.speech_seconds == pytest.approx(2.304)
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+@pytest.mark.parametrize("window", [2.0, 5.0, 30.0])
+def test_long_speech_is_cut_at_the_quietest_point(window: float) -> None:
+    samples = sound((window * 2.2, True))
+    dips = [0.9 * window, 0.9 * window + 0.8 * window]
+    for dip in dips:
+        samples[round((dip - 0.06) * RATE) : round((dip + 0.06) * RATE)] *= 0.1
+    pieces = cut(samples, window=window)
+    assert [piece.end for piece in pieces[:-1]] == pytest.approx(dips, abs=0.02)
+    check(pieces, samples, window)
+    assert not uncovered(pieces, samples).any()
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_a_dip_early_in_the_window_does_not_make_short_pieces() -> None:
+    samples = sound((12.0, True))
+    samples[2 * RATE : 2 * RATE + 3200] *= 0.05
+    pieces = cut(samples, window=9.0)
+    assert pieces[0].duration >= 6
+    assert pieces[-1].duration >= 0.45
+    assert not uncovered(pieces, samples).any()
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+@pytest.mark.parametrize("seconds", [29.9, 30.0, 30.05, 30.2, 31.0])
+def test_speech_about_as_long_as_the_window(seconds: float) -> None:
+    samples = sound((0.512, False), (seconds, True), (1.0, False))
+    pieces = cut(samples)
+    check(pieces, samples, 30)
+    assert not uncovered(pieces, samples).any()
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_any_mixture_keeps_every_sample_of_speech() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(15):
+        turns = [(float(rng.uniform(0.2, 9)), bool(i % 2)) for i in range(12)]
+        samples = sound(*turns)
+        window = float(rng.choice([3.0, 7.5, 20.0]))
+        how = {"window": window, "target": float(rng.uniform(1, window))}
+        pieces = cut(samples, **how)
+        check(pieces, samples, window)
+        assert not uncovered(pieces, samples).any()
+        for size in (257, 7_777, 100_000):
+            again = cut(samples, size=size, **how)
+            assert spans(again) == spans(pieces)
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_what_is_counted() -> None:
+    samples = sound((1.024, False), (2.048, True), (5.12, False), (1.024, True), (1.0, False))
+    segmenter = segment(split(samples, 5000), "r", target=4)
+    pieces = list(segmenter)
+    assert segmenter.audio_seconds == pytest.approx(len(samples) / RATE)
+    assert segmenter.speech_seconds == pytest.approx(3.072)
+    assert segmenter.segment_seconds == pytest.approx(sum(piece.duration for piece in pieces))
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_speech_is_counted_across_cuts_too() -> None:
+    segmenter = segment([sound((40.96, True))], "r", window=7)
+    pieces = list(segmenter)
+    assert len(pieces) > 5
+    assert segmenter.speech_seconds == pytest.approx(40.96)
+    assert segmenter.segment_seconds == pytest.approx(40.96)
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+@pytest.mark.parametrize("mode", ["vad", "fixed"])
+@pytest.mark.parametrize("loud", [True, False])
+def test_a_long_recording_is_not_held(
+    mode: Mode, loud: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+    append = cutters.Tape.append
+
+    def watched(tape: cutters.Tape, block: Waveform) -> None:
+        append(tape, block)
+        held.append(tape.end - tape.start)
+
+    monkeypatch.setattr(cutters.Tape, "append", watched)
+    block = sound((10.0, True)) if loud else sound((1.0, True), (9.0, False)) * 0
+    blocks = [sound((1.0, True), (1.0, False)), *[block] * 30]
+    list(segment(blocks, "r", mode=mode, window=30))
+    assert max(held) <= 51 * RATE
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_pieces_come_while_the_recording_is_still_being_read() -> None:
+    read: list[int] = []
+
+    def blocks() -> Iterator[Waveform]:
+        for number in range(100):
+            read.append(number)
+            yield sound((3.0, True), (2.0, False))
+
+    next(segment(blocks(), "r", target=4))
+    assert len(read) <= 3
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_a_piece_does_not_hold_the_block_it_came_from() -> None:
+    (piece,) = cut(sound((1.0, True), (9.0, False)))
+    assert piece.samples.base is None
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+@pytest.mark.parametrize("mode", ["vad", "fixed", "whole"])
+def test_what_came_before_an_error_is_handed_out_first(mode: Mode) -> None:
+    def blocks() -> Iterator[Waveform]:
+        yield sound((3.0, True))
+        raise MediaError("breaks off at 3.0 s")
+
+    pieces = []
+    with pytest.raises(MediaError, match=r"breaks off at 3\.0 s"):
+        pieces.extend(piece for piece in segment(blocks(), "r", mode=mode))
+    segmenter = segment(blocks(), "r", mode=mode)
+    assert spans([next(segmenter)]) == [(0, 3)]
+    with pytest.raises(MediaError):
+        next(segmenter)
+
+
+def test_fixed_windows_are_exactly_that() -> None:
+    samples = tone(10.5)
+    pieces = cut(samples, mode="fixed", window=4.0, size=7000)
+    assert spans(pieces) == [(0, 4), (4, 8), (8, 10.5)]
+    check(pieces, samples, 4)
+    assert not uncovered(pieces, samples).any()
+
+
+def test_whole_is_one_piece_or_an_error() -> None:
+    samples = tone(12.0)
+    assert spans(cut(samples, mode="whole", window=12.0)) == [(0, 12)]
+    assert spans(cut(samples, mode="whole", window=None)) == [(0, 12)]
+    with pytest.raises(MediaError, match=r"window of 11 s: use --segment vad"):
+        cut(samples, mode="whole", window=11.0)
+
+
+def test_too_long_for_whole_is_noticed_before_all_is_read() -> None:
+    blocks = iter([tone(10.0)] * 1000)
+    with pytest.raises(MediaError):
+        next(segment(blocks, "r", mode="whole", window=25.0))
+    assert len(list(blocks)) >= 990
+
+
+@pytest.mark.parametrize("mode", ["vad", "fixed", "whole"])
+@pytest.mark.parametrize("samples", [0, 1, 399])
+def test_next_to_nothing_gives_no_piece(mode: Mode, samples: int) -> None:
+    segmenter = segment([tone(1.0)[100 : 100 + samples]], "r", mode=mode)
+    assert list(segmenter) == []
+    assert segmenter.audio_seconds == samples / RATE
+
+
+@pytest.mark.parametrize("mode", ["vad", "fixed", "whole"])
+def test_silence_gives_no_piece(mode: Mode) -> None:
+    hiss = np.random.default_rng(0).standard_normal(RATE * 20).astype(np.float32) * 1e-5
+    for samples in (hiss, np.zeros_like(hiss)):
+        segmenter = segment(split(samples, 50_000), "r", mode=mode, window=30)
+        assert list(segmenter) == []
+        assert segmenter.speech_seconds == 0
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_another_rate() -> None:
+    samples = sound((1.024, False), (2.048, True), (2.0, False), rate=24_000)
+    (piece,) = segment(split(samples, 9999), "r", sample_rate=24_000)
+    assert (piece.start, piece.end) == (pytest.approx(0.874), pytest.approx(3.222))
+    assert piece.sample_rate == 24_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mode": "vda"}, {"mode": "fixed", "window": None}, {"window": 0.5}, {"pad": 0.2}],
+)
+def test_what_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"mode|window|pad"):
+        Cutting(**wrong)  # type: ignore[arg-type]
