@@ -30,6 +30,10 @@ _CPU_BATCH, _GPU_BATCH = 8, 32
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
 _LOOP_PERIODS, _LOOP_TIMES = range(1, 21), 4
 _LOOP = "repetition"
+_PAID_TWICE = (
+    *("encode_s", "prefill_s", "decode_s"),
+    *("encoder_flops", "prefill_flops", "decode_flops"),
+)
 
 
 class Engine:
@@ -100,12 +104,8 @@ class Engine:
             again = self._transcribe([segment], 0.0, no_repeat=_LOOP_TIMES)[0]
         except (FastAdaSPError, RuntimeError, ValueError):
             return found
-        cost = replace(
-            again.cost,
-            encode_s=found.cost.encode_s + again.cost.encode_s,
-            prefill_s=found.cost.prefill_s + again.cost.prefill_s,
-            decode_s=found.cost.decode_s + again.cost.decode_s,
-        )
+        paid = {name: getattr(found.cost, name) + getattr(again.cost, name) for name in _PAID_TWICE}
+        cost = replace(again.cost, **paid)
         warnings = (*(name for name in again.warnings if name != _LOOP), "repetition_retried")
         return replace(again, cost=cost, warnings=warnings)
 

@@ -1,0 +1,197 @@
+"""The engine on a tiny model: texts, costs, and what it does when things go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.config import ReductionConfig, RunConfig
+from core.engine import Engine
+from core.engine.engine import loops
+from core.engine.generate import Answer, _forbid_repeats
+from core.engine.profile import profile
+from core.errors import TranscriptionError, UsageError
+from core.models import load_model
+from core.models.base import Encoded, SpeechLM
+from core.records import Segment, Waveform
+from tests.folders import save_tiny
+
+CARD = {"tasks": ["asr"], "prompts": {"asr": "transcribe the speech"}}
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> SpeechLM:
+    return load_model(str(save_tiny(tmp_path_factory.mktemp("tiny"), CARD)), device="cpu")
+
+
+def config(reduce: float = 0.3, **changes: Any) -> RunConfig:
+    reduction = ReductionConfig("fastadasp", "constant", reduce, "keep", 0.0)
+    return replace(RunConfig("asr", reduction, max_new_tokens=3), **changes)
+
+
+def segments(*seconds: float) -> list[Segment]:
+    draw = np.random.default_rng(1)
+    made = (draw.normal(0, 0.1, round(16_000 * s)).astype(np.float32) for s in seconds)
+    return [Segment("a", index, 10.0 * index, wave) for index, wave in enumerate(made)]
+
+
+def test_a_batch_gives_what_single_segments_give(lm: SpeechLM) -> None:
+    pieces = segments(1.9, 0.6, 1.2)
+    for beams in (1, 3):
+        with Engine(lm, config(num_beams=beams)) as engine:
+            together = engine.run(pieces)
+            alone = [engine.run([piece])[0] for piece in pieces]
+        assert [found.text for found in together] == [found.text for found in alone]
+        assert all(found.text for found in together)
+        assert [(found.index, found.start) for found in together] == [(0, 0), (1, 10), (2, 20)]
+
+
+def test_costs_tell_what_was_cut(lm: SpeechLM) -> None:
+    with Engine(lm, config(0.3)) as engine:
+        reduced = engine.run(segments(1.9, 1.2))
+    with Engine(lm, config(0.0)) as engine:
+        full = engine.run(segments(1.9, 1.2))
+    for mine, whole in zip(reduced, full, strict=True):
+        assert mine.cost.prefill_flops / whole.cost.prefill_flops == pytest.approx(0.7, abs=0.01)
+        assert mine.cost.prefill_full_flops == whole.cost.prefill_flops
+        assert mine.cost.audio_kept < mine.cost.audio_in == whole.cost.audio_kept
+        assert mine.cost.kv_bytes < mine.cost.kv_bytes_full == whole.cost.kv_bytes
+        assert mine.cost.decode_flops < mine.cost.decode_full_flops
+        assert 0 < mine.cost.first_token_s
+        assert mine.batch_size == 2
+    # shares of the batch's time go by audio seconds
+    first, second = (found.cost.prefill_s for found in reduced)
+    assert first / second == pytest.approx(1.9 / 1.2)
+
+
+def test_a_target_beyond_a_short_prompt_is_cut_as_far_as_it_goes(lm: SpeechLM) -> None:
+    with Engine(lm, config(0.6)) as engine:
+        short, long = engine.run(segments(0.2, 2.0))
+    assert short.warnings[0].startswith("reduction_capped:0.")
+    assert float(short.warnings[0].split(":")[1]) < 0.6
+    assert short.error is None
+    assert not any("capped" in name for name in long.warnings)
+
+
+def test_a_target_beyond_every_prompt_is_a_usage_error(lm: SpeechLM) -> None:
+    with pytest.raises(UsageError, match=r"out of reach.*lower --reduce"):
+        Engine(lm, config(0.9))
+
+
+def test_what_the_method_cannot_do_is_a_usage_error(lm: SpeechLM) -> None:
+    reduction = ReductionConfig("fastadasp", "input", 0.2, "keep", 0.0)
+    with pytest.raises(UsageError, match="use once, constant or decay"):
+        Engine(lm, config(reduction=reduction))
+    with pytest.raises(UsageError, match="unknown method 'x'; choose one of"):
+        Engine(lm, config(reduction=replace(reduction, method="x")))
+
+
+class Narrow:
+    """An encoder that runs out of memory above two rows."""
+
+    def __init__(self, plain: Any) -> None:
+        self.plain, self.sizes = plain, list[int]()
+
+    def __call__(self, waves: Sequence[Waveform]) -> Encoded:
+        self.sizes.append(len(waves))
+        if len(waves) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        encoded: Encoded = self.plain(waves)
+        return encoded
+
+
+def test_a_batch_that_does_not_fit_is_halved(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Narrow(lm.encode)
+    monkeypatch.setattr(lm, "encode", narrow)
+    with Engine(lm, config()) as engine:
+        found = engine.run(segments(1, 0.5, 0.8, 1.5, 0.3))
+    assert narrow.sizes == [5, 2, 3, 1, 2]
+    assert [piece.index for piece in found] == [0, 1, 2, 3, 4]
+    assert all(piece.text and piece.error is None for piece in found)
+
+
+def test_a_segment_that_fails_alone_says_why_and_spares_the_others(lm: SpeechLM) -> None:
+    with Engine(lm, config()) as engine:
+        good, bad = engine.run(segments(1.0, 2.5))
+    assert good.text
+    assert good.error is None
+    assert bad.text == ""
+    assert bad.error is not None
+    assert "longer than the 2 s window" in bad.error
+
+
+def test_loops_are_seen() -> None:
+    assert loops([7, 7, 7, 7])
+    assert loops([1, 2, 3, 4, 3, 4, 3, 4, 3, 4])
+    assert not loops([3, 4, 3, 4, 3, 4, 5])
+    assert not loops([])
+
+
+def test_forbidden_repeats() -> None:
+    logits = torch.zeros(2, 6)
+    _forbid_repeats(logits, [[1, 2, 3, 1, 2], [1, 2]], 3)
+    assert logits[0].tolist() == [0, 0, 0, -torch.inf, 0, 0]
+    assert not logits[1].any()
+
+
+def test_a_looping_answer_is_asked_for_again(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def looping(_: Any, start: Any, caps: Any, mark: Any, no_repeat: int) -> list[Answer]:
+        mark()
+        asked.append((start.cache.reduces, no_repeat > 0))
+        return [Answer((3, 4), True) if no_repeat else Answer((9,) * 8, False) for _ in caps]
+
+    monkeypatch.setattr("core.engine.engine.greedy", looping)
+    with Engine(lm, config()) as engine:
+        found = engine.run(segments(1.0))[0]
+    assert asked == [(True, False), (False, True)]
+    assert found.text == lm.text([3, 4])
+    assert found.warnings == ("repetition_retried",)
+    # both attempts are paid for: the reduced one and the full one
+    full = found.cost.prefill_full_flops
+    assert found.cost.prefill_flops == pytest.approx(1.7 * full, rel=0.01)
+
+
+def test_the_cap_follows_the_length_of_the_audio(lm: SpeechLM) -> None:
+    engine = Engine(lm, config(max_new_tokens=None))
+    short, long = (engine._cap(piece) for piece in segments(0.1, 2.0))
+    assert 16 <= short < long <= 50
+
+
+def test_batches_are_sorted_in_a_bounded_look_ahead(lm: SpeechLM) -> None:
+    engine = Engine(lm, config(batch_size=2))
+    taken = []
+
+    def source() -> Any:
+        for piece in segments(*[0.1 * n for n in range(1, 13)]):
+            taken.append(piece.index)
+            yield piece
+
+    stream = engine.batches(source())
+    assert [piece.index for piece in next(stream)] == [7, 6]
+    assert len(taken) == 8
+    rest = [piece.index for batch in stream for piece in batch]
+    assert sorted([7, 6, *rest]) == list(range(12))
+
+
+def test_profile_compares_levels_in_one_process(lm: SpeechLM) -> None:
+    rows = profile(lm, segments(1.9, 1.2), config(), [0.0, 0.3], beams=[1, 2], rounds=2)
+    assert [(row.num_beams, row.reduce) for row in rows] == [(1, 0), (1, 0.3), (2, 0), (2, 0.3)]
+    assert [row.reduction for row in rows] == pytest.approx([0, 0.3, 0, 0.3], abs=0.01)
+    assert rows[0].same_text
+    assert rows[0].prefill_flops > rows[1].prefill_flops
+    assert rows[0].kv_bytes > rows[1].kv_bytes
+    for row in rows:
+        assert row.rtf == pytest.approx((row.encode_s + row.prefill_s + row.decode_s) / 3.1)
+        assert row.tokens_per_s == pytest.approx(row.generated / row.decode_s)
+
+
+def test_profile_of_a_segment_that_fails_is_an_error(lm: SpeechLM) -> None:
+    with pytest.raises(TranscriptionError, match="longer than the 2 s window"):
+        profile(lm, segments(2.5), config(), [0.0])

@@ -1,0 +1,152 @@
+"""The Qwen2-Audio adapter on a tiny random model of the real classes, loaded from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import StartError, TranscriptionError, UsageError
+from core.models import list_models, load_model
+from core.models.base import Request, SpeechLM
+from core.models.load import families
+from core.records import Waveform
+from tests.folders import WINDOW_SECONDS, save_tiny
+
+CARD = {
+    "tasks": ["asr", "st"],
+    "prompts": {"asr": "transcribe the speech", "st": "translate the speech into {target}"},
+    "source_languages": ["en"],
+    "target_languages": ["de"],
+    "chunk_seconds": 1.5,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny"), CARD)
+
+
+@pytest.fixture(scope="module")
+def lm(folder: Path) -> SpeechLM:
+    return load_model(str(folder), device="cpu")
+
+
+def waves(*seconds: float) -> list[Waveform]:
+    draw = np.random.default_rng(0)
+    return [draw.normal(0, 0.1, round(16_000 * s)).astype(np.float32) for s in seconds]
+
+
+def published(lm: SpeechLM, audio: Sequence[Waveform]) -> Any:
+    """Inputs made by the processor and hidden states of the untouched model."""
+    inputs = lm.processor(
+        text=["<|AUDIO|>"] * len(audio),
+        audio=list(audio),
+        sampling_rate=16_000,
+        return_tensors="pt",
+        padding=True,
+    )
+    seen = {}
+
+    def catch(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
+        seen["embeds"] = kwargs["inputs_embeds"]
+
+    hook = lm.decoder.register_forward_pre_hook(catch, with_kwargs=True)
+    with torch.no_grad():
+        lm.model(**inputs)
+    hook.remove()
+    return inputs, seen["embeds"]
+
+
+def test_audio_tokens_equal_those_of_the_untouched_model(lm: SpeechLM) -> None:
+    audio = waves(0.3, 1.1, 0.71)
+    inputs, embeds = published(lm, audio)
+    with torch.no_grad():
+        encoded = lm.encode(audio)
+    for row, tokens in enumerate(encoded.tokens):
+        expected = embeds[row][inputs["input_ids"][row] == lm.model.config.audio_token_id]
+        torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
+    assert [len(tokens) for tokens in encoded.tokens] == [7, 27, 18]
+
+
+def test_encoder_works_on_the_longest_row_only(lm: SpeechLM) -> None:
+    with torch.no_grad():
+        short, whole = lm.encode(waves(0.3)).flops, lm.encode(waves(WINDOW_SECONDS)).flops
+    assert short < whole / 4
+
+
+def test_longer_than_the_window_is_refused(lm: SpeechLM) -> None:
+    with pytest.raises(TranscriptionError, match=r"longer than the 2 s window.*--chunk-length"):
+        lm.encode(waves(WINDOW_SECONDS + 0.01))
+
+
+def test_one_sample_still_has_audio_tokens(lm: SpeechLM) -> None:
+    with torch.no_grad():
+        assert len(lm.encode([np.zeros(1, np.float32)]).tokens[0]) >= 1
+
+
+def test_prompt_is_the_chat_template_around_the_audio(lm: SpeechLM) -> None:
+    before, after = lm.prompt_ids(Request("asr", "en"))
+    text = lm.prompt("transcribe the speech")
+    whole = lm.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    audio = lm.model.config.audio_token_id
+    assert [*before, audio, *after] == whole
+    assert "transcribe the speech" in lm.processor.tokenizer.decode(after)
+    _, german = lm.prompt_ids(Request("st", target_language="de"))
+    assert "into german" in lm.processor.tokenizer.decode(german)
+    _, own = lm.prompt_ids(Request("asr", prompt="hello world"))
+    assert "hello world" in lm.processor.tokenizer.decode(own)
+
+
+def test_card_and_processor_make_the_facts(lm: SpeechLM) -> None:
+    facts = lm.facts
+    assert (facts.sample_rate, facts.max_seconds, facts.chunk_seconds) == (16_000, 2.0, 1.5)
+    assert facts.tokens_per_second == 25
+    assert facts.tasks == ("asr", "st")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request("er"), "lacks the task 'er'; it has asr, st"),
+        (Request("asr", "fr"), "lacks the spoken language 'fr'; it has en"),
+        (Request("st", "en", "fr"), "lacks the target language 'fr'; it has de"),
+    ],
+)
+def test_what_the_model_lacks_is_refused(lm: SpeechLM, request_: Request, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        lm.check(request_)
+
+
+def test_without_a_card_the_published_prompts_are_used(tmp_path: Path) -> None:
+    plain = load_model(str(save_tiny(tmp_path)), device="cpu")
+    assert plain.instruction(Request("asr", "en")) == (
+        "Detect the language and recognize the speech: <|en|>"
+    )
+    assert plain.instruction(Request("st", "en", "de")) == (
+        "Detect the language and translate the speech into German: <|en|>"
+    )
+    assert "ac" in plain.facts.tasks
+
+
+def test_what_cannot_be_loaded_says_why(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(StartError, match=r"holds no config.json"):
+        load_model(str(tmp_path))
+    with pytest.raises(StartError, match=r"cannot be loaded.*check the name"):
+        load_model("nobody/nothing", offline=True)
+    with pytest.raises(StartError, match=r"unknown dtype 'int3'"):
+        load_model(str(folder), dtype="int3")
+    with pytest.raises(StartError, match=r"device 'cuda:7' cannot be used.*--device cpu"):
+        load_model(str(folder), device="cuda:7")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(StartError, match=r"'bert' is not supported; supported: .*qwen2_audio"):
+        load_model(str(tmp_path))
+
+
+def test_models_are_listed_without_a_heavy_import() -> None:
+    assert "qwen2_audio" in families()
+    assert next(row.model for row in list_models()) == "embedded"
