@@ -26,6 +26,7 @@ _RATE = 16_000
 _FRAME = 512  # samples that one probability is about
 _CONTEXT = 64  # samples before them that the model sees too
 _CALL = 256  # frames in one call: fixed, so that the result does not depend on the blocks' sizes
+_WARM_UP = 32  # frames of silence heard first: a cold network misses speech that begins at once
 _WEIGHTS = "silero_vad_16k_sequence.onnx"
 
 
@@ -43,6 +44,7 @@ class SpeechProbabilities:
         self._held = np.zeros(0, np.float32)
         self._context = np.zeros((1, _CONTEXT), np.float32)
         self._state = {name: np.zeros((1, 1, 128), np.float32) for name in ("h", "c")}
+        self._run(np.zeros(_WARM_UP * _FRAME, np.float32))
 
     def push(self, block: Waveform) -> list[float]:
         """Probabilities of the frames that this block completes; they may lag some seconds."""
