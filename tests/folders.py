@@ -1,4 +1,4 @@
-"""A tiny random model with its processor, saved to a folder: the road that real checkpoints take."""
+"""A tiny random model with its processor, saved to a folder: the road of real checkpoints."""
 
 from __future__ import annotations
 
