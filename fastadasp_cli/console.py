@@ -41,12 +41,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
+    grid = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     out = Console(highlight=False)
     if not out.is_terminal:
         out.width = _UNLIMITED
+    if title:
+        out.print(Text(title), soft_wrap=True)
     out.print(grid)
 
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 from ..records import Report, Transcript
 
-MAX_FAILURES_SHOWN = 20
-
 
 def add(report: Report, record: Transcript) -> Report:
     """The report with one more record in it."""
@@ -34,7 +32,7 @@ def exit_code(report: Report) -> int:
 
 
 def summary(report: Report) -> Iterator[str]:
-    """The run in a few lines for people: counts, speed, saving, what went wrong."""
+    """The run in a few lines for people: counts, speed, saving."""
     names = ("ok", "partial", "failed", "skipped")
     counts = ((getattr(report, name), name) for name in names)
     yield ", ".join(f"{n} {name}" for n, name in counts if n or name == "ok")
@@ -44,10 +42,6 @@ def summary(report: Report) -> Iterator[str]:
     if report.prefill_full_flops:
         cut = 1 - report.prefill_flops / report.prefill_full_flops
         yield f"prefill FLOPs cut by {cut:.1%}"
-    for name, message in report.failures[:MAX_FAILURES_SHOWN]:
-        yield f"{name}: {message}"
-    if len(report.failures) > MAX_FAILURES_SHOWN:
-        yield f"and {len(report.failures) - MAX_FAILURES_SHOWN} more with status failed or partial"
 
 
 def _clock(seconds: float) -> str:

@@ -73,6 +73,7 @@ def test_one_bad_file_is_a_record_and_exit_1(cli: Any, talks: Path, text: str) -
     result = cli("run", talks, "-q")
     assert result.exit_code == 1
     assert len(lines(result.stdout)) == 4
+    assert cli("run", talks).stderr.count("bad.wav: ") == 1
     [told] = result.stderr.splitlines()
     assert "bad.wav: " in told
 

@@ -39,11 +39,8 @@ def test_the_summary_names_what_matters() -> None:
     assert "1 ok, 1 failed, 3 skipped" in text
     assert "4.0x real time" in text
     assert "20.0%" in text
-    assert "c.wav: cannot read it" in text
+    assert "cannot read it" not in text  # it was told when it happened
 
 
-def test_many_failures_do_not_flood_the_terminal() -> None:
-    report = reduce(add, [failed(f"{n}.wav") for n in range(25)], Report())
-    lines = list(summary(report))
-    assert lines[0] == "0 ok, 25 failed"
-    assert "and 5 more" in lines[-1]
+def test_nothing_done_is_said() -> None:
+    assert list(summary(Report(skipped=2))) == ["0 ok, 2 skipped"]
