@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from core.config import OutputConfig
     from core.pipeline import Event
     from core.records import Report, Transcript
@@ -96,7 +98,7 @@ class Watcher:
     def on_event(self, event: Event) -> None:
         """Take one event of the pipeline."""
         if event.kind == "started" and event.record is not None and not self._quiet:
-            note(_started(event.record))
+            self._say(_started(event.record), "")
         if event.kind == "segment":
             self._audio_s += event.seconds
         if event.kind == "record" and event.record is not None:
@@ -107,9 +109,13 @@ class Watcher:
 
     def _tell(self, record: Transcript) -> None:
         if record.error is not None:
-            _say(f"{record.status}: {record.id}: {record.error.message}", "red")
+            self._say(f"{record.status}: {record.id}: {record.error.message}", "red")
         elif record.warnings and not self._quiet:
-            warn(f"{record.id}: {', '.join(record.warnings)}")
+            self._say(f"{record.id}: {', '.join(record.warnings)}", "yellow")
+
+    def _say(self, message: str, style: str) -> None:
+        # through the bar's own console, which puts the line above the bar
+        _say(message, style, self._bar and self._bar.console)
 
     def summarise(self, report: Report) -> None:
         """The run in a few lines; failures were told when they happened."""
@@ -134,12 +140,12 @@ def _started(record: Transcript) -> str:
     )
 
 
-def _say(message: str, style: str) -> None:
+def _say(message: str, style: str, console: Console | None = None) -> None:
     from rich.console import Console
     from rich.text import Text
 
     line = Text(" ".join(message.split()), style=style)
-    Console(stderr=True, highlight=False).print(line, soft_wrap=True)
+    (console or Console(stderr=True, highlight=False)).print(line, soft_wrap=True)
 
 
 def _progress() -> Any:

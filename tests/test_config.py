@@ -68,7 +68,13 @@ def test_the_models_exceptions_are_applied() -> None:
 
 @pytest.mark.parametrize(
     ("fraction", "layer", "n_layers", "first"),
-    [(0.0625, None, 32, 2), (0.094, None, 32, 3), (0.0, None, 8, 0), (1.0, None, 8, 7)],
+    [
+        (0.0625, None, 32, 2),
+        (0.0625, None, 28, 2),
+        (0.094, None, 32, 3),
+        (0.0, None, 8, 0),
+        (1.0, None, 8, 7),
+    ],
 )
 def test_first_layer(fraction: float, layer: int | None, n_layers: int, first: int) -> None:
     config = ReductionConfig("m", "once", 0.1, "keep", fraction, layer)

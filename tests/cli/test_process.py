@@ -109,6 +109,31 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     assert "another run" in stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(
+    ("more", "shown"), [([], True), (["--no-progress"], False), (["--quiet"], False)]
+)
+def test_a_bar_on_a_terminal_only(tmp_path: Path, more: list[str], shown: bool) -> None:
+    import pty
+
+    slow(tmp_path / "in", 2, 0.0)
+    command = ("run", tmp_path / "in", "-o", tmp_path / "out", *more)
+    ours, theirs = pty.openpty()
+    process = start(*command, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    told = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            told += chunk
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert (b"transcribing" in told) == shown
+    _, plain = start(*command, "--overwrite").communicate(timeout=60)
+    assert "transcribing" not in plain
+
+
 def test_as_a_module_and_without_torch() -> None:
     """The quick answers import no torch, transformers or numpy."""
     code = (
