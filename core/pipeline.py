@@ -48,14 +48,15 @@ class Event:
     """What happens during a run, for whoever watches.
 
     Attributes:
-        kind: started (model loaded; `record` shows model, device and dtype), skipped (already
-            done), segment (one was answered), record (a recording is complete).
+        kind: loading (the model; `record` shows which), started (model loaded; `record` shows
+            device and dtype too), skipped (already done), segment (one was answered), record (a
+            recording is complete).
         id: of the recording.
         seconds: of audio, for a segment.
         record: the finished record.
     """
 
-    kind: Literal["started", "skipped", "segment", "record"]
+    kind: Literal["loading", "started", "skipped", "segment", "record"]
     id: str = ""
     seconds: Seconds = 0.0
     record: Transcript | None = None
@@ -142,6 +143,7 @@ class _Run:
         return replace(self._report, wall_s=time.perf_counter() - begun)
 
     def _start(self) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
+        self._on_event(Event("loading", record=self._template))
         model, engine = self._stages.start(self._config)
         self._template = _template(self._config, model)
         self._on_event(Event("started", record=self._template))

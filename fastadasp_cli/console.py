@@ -91,14 +91,20 @@ class Watcher:
             yield
             return
         self._bar = _progress()
-        self._task = self._bar.add_task("transcribing", total=self._total, audio="")
-        with self._bar:
+        self._task = self._bar.add_task("transcribing", total=self._total, audio="", start=False)
+        try:
             yield
+        finally:
+            self._bar.stop()
 
     def on_event(self, event: Event) -> None:
         """Take one event of the pipeline."""
-        if event.kind == "started" and event.record is not None and not self._quiet:
-            self._say(_started(event.record), "")
+        if event.kind in ("loading", "started") and not self._quiet and event.record is not None:
+            self._say(_SAID[event.kind](event.record), "")
+        if event.kind == "started" and self._bar is not None:
+            # not before: the hub shows bars of its own while the model is fetched
+            self._bar.start()
+            self._bar.start_task(self._task)
         if event.kind == "segment":
             self._audio_s += event.seconds
         if event.kind == "record" and event.record is not None:
@@ -138,6 +144,9 @@ def _started(record: Transcript) -> str:
         f"{record.task} with {record.model}{revision} on {record.device}, {record.dtype}; "
         f"preset {record.preset}: {reduced}"
     )
+
+
+_SAID = {"loading": lambda record: f"loading {record.model}", "started": _started}
 
 
 def _say(message: str, style: str, console: Console | None = None) -> None:

@@ -119,6 +119,7 @@ def test_a_record_comes_as_soon_as_its_file_is_complete(corpus: Any) -> None:
 
     go(corpus(a="one\ntwo", b="three\nfour"), sink, on_event=watch)
     assert seen == [
+        "loading",
         "started",
         "segment a",
         "segment a",

@@ -130,7 +130,9 @@ def test_a_folder_without_audio_is_exit_2(cli: Any, tmp_path: Path) -> None:
 def test_what_cannot_start_is_exit_3_in_one_line(cli: Any, talks: Path) -> None:
     result = cli("run", talks, "-m", "absent")
     assert result.exit_code == 3
-    assert result.stderr == "error: model 'absent' cannot be loaded: no such model\n"
+    loading, error = result.stderr.splitlines()
+    assert loading == "loading absent"
+    assert error == "error: model 'absent' cannot be loaded: no such model"
 
 
 @pytest.mark.parametrize("name", ["output-dir", "output_dir"])
