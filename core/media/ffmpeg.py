@@ -132,7 +132,11 @@ def _open(path: Path) -> Iterator[Any]:
     try:
         # "file:" because FFmpeg takes "call:1.m4a" for a protocol; and a playlist in disguise must
         # not reach the network
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container = av.open(
+            f"file:{path}",
+            options={"protocol_whitelist": "file"},
+            metadata_errors="replace",  # tags in some old code page are no reason to give up
+        )
     except (av.FFmpegError, OSError, ValueError) as error:
         if b"ftyp" in _head(path, 12):  # mp4 and its kin keep their index at the end
             raise MediaError("breaks off before its index (moov): copy it again") from None

@@ -65,9 +65,11 @@ def write_av(
     options: dict[str, str] | None = None,
     video_seconds: float = 0.0,
     delay: float = 0.0,
+    title: str = "",
 ) -> Path:
     """Encode with FFmpeg; `delay` starts the sound later than the video."""
     with av.open(str(path), "w", format=container, options=options or {}) as out:
+        out.metadata["title"] = title
         if samples.size:
             sound = out.add_stream(codec, rate=rate, layout="mono")
             sound.bit_rate = 128_000

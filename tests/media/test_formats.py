@@ -170,6 +170,12 @@ def test_tags_around_an_mp3_are_no_damage(tmp_path: Path) -> None:
     assert len(sound_of(path)) == pytest.approx(32_000, abs=1200)
 
 
+def test_tags_in_an_old_code_page_do_no_harm(tmp_path: Path) -> None:
+    path = write_av(tmp_path / "a.mkv", tone(1), 16_000, "aac", "matroska", title="caf##")
+    path.write_bytes(path.read_bytes().replace(b"caf##", b"caf\xe9 "))
+    assert len(sound_of(path)) == pytest.approx(16_000, abs=1100)
+
+
 def test_a_live_recording_without_declared_length_is_no_damage(tmp_path: Path) -> None:
     path = write_av(
         tmp_path / "a.webm", tone(2, 48_000), 48_000, "libopus", "webm", options={"live": "1"}
