@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ..errors import MediaError
+from ..errors import MediaError, UsageError
 from ..records import Seconds, Waveform
 from .vad import FRAME_SECONDS, SpeechProbabilities
 
@@ -48,13 +48,13 @@ class Cutting:
     pad: Seconds = 0.15
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse what cannot be meant, with a UsageError."""
         if self.mode not in ("vad", "fixed", "whole"):
-            raise ValueError(f"unknown mode {self.mode!r}: choose vad, fixed or whole")
+            raise UsageError(f"unknown mode {self.mode!r}: choose vad, fixed or whole")
         if self.mode != "whole" and (self.window is None or self.window < 1):
-            raise ValueError(f"mode {self.mode} needs a window of at least 1 second")
+            raise UsageError(f"mode {self.mode} needs a window of at least 1 second")
         if self.pad * 2 > self.min_silence:
-            raise ValueError("pad can be half of min_silence at most, or pieces would overlap")
+            raise UsageError("pad can be half of min_silence at most, or pieces would overlap")
 
 
 class Tape:

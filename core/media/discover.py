@@ -130,8 +130,7 @@ def _glob(pattern: str, many: bool) -> Iterator[_Found]:
         yield _Found(pattern, _safe_id(pattern), error="nothing matches this pattern")
     for match in matches:
         if os.path.isdir(match):
-            # with "**" the folder's files are matches themselves
-            yield from () if "**" in pattern else _expand(match, True)
+            yield from _expand(match, True)
         elif any_kind or _is_media(match):
             yield from _expand(match, many)
 

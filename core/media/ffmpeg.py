@@ -30,8 +30,8 @@ _LONGEST_GAP = 3600.0  # believed in a file that declares no length
 _DECLARING = frozenset({"mov", "matroska", "flac", "wav"})
 # Cut out of something longer, these begin with frames that lean on lost ones.
 _RAW_STREAMS = frozenset({"mp3", "aac", "mpegts"})
-# These cannot express "no sound for a while", so a hole in the time stamps is damage.
-_GAPLESS = frozenset({"ogg", "flac"})
+# Here a hole in the time stamps is damage: others (webm, opus of calls) leave out silence.
+_GAPLESS = frozenset({("ogg", "vorbis"), ("ogg", "flac"), ("flac", "flac")})
 
 
 @dataclass
@@ -40,6 +40,7 @@ class _Progress:
 
     Attributes:
         kind: FFmpeg's name of the container.
+        codec: FFmpeg's name of what is in it.
         declared: seconds at which the track ends by a trustworthy header, else None.
         alone: `declared` is the track's own; else it is the container's, so all tracks count.
         position: seconds of sound delivered, silence in holes included.
@@ -51,6 +52,7 @@ class _Progress:
     """
 
     kind: str
+    codec: str
     declared: Seconds | None = None
     alone: bool = True
     position: Seconds = 0.0
@@ -83,7 +85,9 @@ class _Progress:
         if self.broken or cut:
             why = self.broken or "its last frame is not whole"
             return f"breaks off at {self.position:.1f} s: {why}"
-        if (self.errors and (short or not is_mp3)) or (self.gaps and self.kind in _GAPLESS):
+        if (self.errors and (short or not is_mp3)) or (
+            self.gaps and (self.kind, self.codec) in _GAPLESS
+        ):
             return f"damaged: {self._holes()}"
         return ""
 
@@ -109,7 +113,8 @@ def read_av(path: Path, warn: Callable[[str], None] | None = None) -> Iterator[N
     """Blocks of the best audio track; MediaError at the end when something of it is missing."""
     with _open(path) as container:
         stream = _audio_stream(container)
-        state = _Progress(kind=container.format.name.split(",")[0])
+        kind = container.format.name.split(",")[0]
+        state = _Progress(kind, stream.codec_context.name)
         if state.kind == "mp3":
             state.declared = _mp3_seconds(path, stream.rate)
         elif state.kind in _DECLARING:

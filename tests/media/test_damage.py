@@ -1,6 +1,7 @@
 """Bad files end in one clear MediaError, after all that can be decoded."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,11 @@ def busy(rate: int) -> Samples:
     return tone(LENGTH, rate) + (0.1 * noise).astype(np.float32)
 
 
-def read(path: Path) -> tuple[Samples, str]:
+def read(path: Path, warn: Callable[[str], None] | None = None) -> tuple[Samples, str]:
     """What came before the error, and the error's text ('' if none)."""
     blocks = [np.zeros(0, np.float32)]
     try:
-        blocks.extend(decode(path))
+        blocks.extend(decode(path, warn=warn))
     except MediaError as error:
         return np.concatenate(blocks), str(error)
     return np.concatenate(blocks), ""
@@ -77,8 +78,12 @@ def test_an_mp4_without_its_index_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [*TIMED, "mp3", "aac"])
 def test_damage_in_the_middle_is_passed_over_and_told(kind: str, tmp_path: Path) -> None:
     rate = 48_000 if kind == "opus" else 16_000
-    sound, error = read(garble(write(tmp_path / f"a.{kind}", busy(rate), rate)))
-    assert error.startswith("damaged: ")
+    said: list[str] = []
+    sound, error = read(garble(write(tmp_path / f"a.{kind}", busy(rate), rate)), said.append)
+    if kind == "opus":  # whose holes may be left-out silence
+        assert error == "" and said[0].endswith("s without sound data, filled with silence")
+    else:
+        assert error.startswith("damaged: ") and not said
     assert len(sound) / 16_000 == pytest.approx(LENGTH, abs=0.1 if kind in TIMED else 1)
     assert hertz_of(sound[-48_000:]) == pytest.approx(440, abs=1)
 

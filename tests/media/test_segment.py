@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from core.errors import MediaError
+from core.errors import MediaError, UsageError
 from core.media import cutters
 from core.media.segment import Cutting, Mode, Segmenter, segment
 from core.records import Segment, Waveform
@@ -291,5 +291,5 @@ def test_another_rate() -> None:
     [{"mode": "vda"}, {"mode": "fixed", "window": None}, {"window": 0.5}, {"pad": 0.2}],
 )
 def test_what_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"mode|window|pad"):
+    with pytest.raises(UsageError, match=r"mode|window|pad"):
         Cutting(**wrong)  # type: ignore[arg-type]
