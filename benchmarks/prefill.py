@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from core.engine import cost
 from core.engine.generate import Decoder, prefill
 from core.flops import DecoderShape, PromptLengths
 from core.methods import get_method
@@ -35,6 +35,7 @@ SMALL = DecoderShape(
     hidden=1024, layers=8, heads=16, kv_heads=16, head_dim=64, intermediate=2816, vocab=8192
 )
 BEFORE, AFTER = 17, 14
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +194,11 @@ def print_peak(side: str, audio: int, reduce: float, start: int) -> None:
     """What `peak_of` asks for."""
     decoder = build(SMALL)
     run = sides(decoder, audio, reduce, start)[side][0]
-    before = _status("VmRSS")
-    # 5 sets the high-water mark of the process back to what it holds now (Linux, proc(5))
-    Path("/proc/self/clear_refs").write_text("5")
+    # what it holds now, not what building the model took
+    cost.reset_peak(CPU)
+    before = cost.peak_bytes(CPU)
     run()
-    typer.echo((_status("VmHWM") - before) / 1024)
-
-
-def _status(key: str) -> int:
-    """KiB of one line of this process's status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+    typer.echo((cost.peak_bytes(CPU) - before) / 2**20)
 
 
 def main(

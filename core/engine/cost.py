@@ -6,7 +6,9 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -18,6 +20,10 @@ from ..flops import (
     prefill_flops,
 )
 from ..records import Cost, Seconds
+
+_STATUS = Path("/proc/self/status")
+# writing 5 sets the high-water mark back to what is held now (Linux, proc(5))
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class Clock:
@@ -77,11 +83,23 @@ class Machine:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Most memory held so far: of the device on CUDA, else of the process."""
+    """Most memory held since `reset_peak`: of the device on CUDA, else of the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        lines = _STATUS.read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak(device: torch.device) -> None:
+    """Count the peak from here on, where the system can (CUDA, Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        _CLEAR_REFS.write_text("5")
 
 
 def costs(

@@ -14,6 +14,7 @@ from ..config import RunConfig
 from ..errors import TranscriptionError
 from ..models.base import SpeechLM
 from ..records import Hypothesis, Json, Seconds, Segment
+from .cost import reset_peak
 from .engine import Engine
 
 
@@ -33,7 +34,7 @@ class CostRow:
         audio_in, audio_kept: audio tokens before and after the last layer.
         prefill_flops, decode_flops, encoder_flops: summed over segments.
         kv_bytes: KV cache at the end of prefill, of the segment that has most.
-        peak_bytes: most memory held so far by the process or, on CUDA, the device.
+        peak_bytes: most memory held meanwhile by the process or, on CUDA, the device.
         same_text: whether the text is that of the lowest level with as many beams.
     """
 
@@ -88,6 +89,7 @@ def profile(
     found: list[list[list[Hypothesis]]] = [[] for _ in engines]
     for _ in range(rounds):
         for engine, runs in zip(engines, found, strict=True):
+            reset_peak(lm.device)
             runs.append(_transcribe(engine, segments))
     texts: dict[int, list[str]] = {}
     rows = []
@@ -139,7 +141,7 @@ def _row(engine: Engine, runs: Sequence[Sequence[Hypothesis]], same_text: bool) 
         prefill_flops=reduced,
         decode_flops=sum(piece.decode_flops for piece in pieces),
         kv_bytes=int(_largest(piece.kv_bytes for piece in pieces)),
-        peak_bytes=max((run[-1].cost.peak_bytes for run in runs if run), default=0),
+        peak_bytes=int(median(max(piece.cost.peak_bytes for piece in run) for run in runs)),
         same_text=same_text,
     )
 
