@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,5 +60,11 @@ def talks(tmp_path: Path) -> Path:
 def start(*words: object, **more: Any) -> subprocess.Popen[str]:
     """Start a command as a process of its own, with fake rooms."""
     command = [sys.executable, "-m", "tests.cli.fake_main", *map(str, words)]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, **{**pipes, **more})
+    usual: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        # a test run started with & hands on an ignored SIGINT
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
+    return subprocess.Popen(command, cwd=ROOT, **{**usual, **more})
