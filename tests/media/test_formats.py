@@ -162,6 +162,17 @@ def test_files_put_together_are_read_as_one(tmp_path: Path) -> None:
         assert len(sound_of(path)) == pytest.approx(64_000, abs=3200), kind
 
 
+def test_a_rate_that_changes_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.wav", tone(1))
+    native = [(8_000, tone(2, 8_000)), (44_100, tone(2, 44_100)), (16_000, tone(2))]
+    monkeypatch.setattr("core.media.decode.read_pcm", lambda path: iter(native))
+    sound = sound_of(path)
+    assert len(sound) == pytest.approx(6 * 16_000, abs=3)
+    for second in (1, 3, 5):
+        middle = sound[second * 16_000 - 8_000 : second * 16_000 + 8_000]
+        assert hertz_of(middle) == pytest.approx(440, abs=1)
+
+
 def test_tags_around_an_mp3_are_no_damage(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp3", tone(2))
     tag = b"ID3\x04\x00\x00\x00\x00\x02\x00" + b"\0" * 256  # 2 * 128 bytes
