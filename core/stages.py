@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+_OUTGROW = 1.5
+
 
 class Transcriber(Protocol):
     """What the pipeline needs of the engine."""
@@ -151,5 +153,10 @@ def _cutting(config: RunConfig, facts: Facts) -> Cutting:
             f"{longest:g} s; longer recordings are cut by themselves"
         )
     target = config.chunk_length or facts.chunk_seconds or longest
-    window = target if config.segment == "fixed" else config.chunk_length or longest
+    window = target
+    if config.segment == "whole":
+        window = longest
+    elif config.segment == "vad" and config.chunk_length is None:
+        # speech without a pause may outgrow what the model does best, rather than be cut in a word
+        window = min(longest, _OUTGROW * target)
     return Cutting(cast(Mode, config.segment), window, target, facts.sample_rate)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from core.errors import MediaError, UsageError
+from core.flags import resolve
+from core.records import Recording
+from core.stages import Rooms, _cutting, _Stopwatch
+
+
+def facts(chunk_seconds: float | None = None) -> Any:
+    return SimpleNamespace(sample_rate=16_000, max_seconds=30.0, chunk_seconds=chunk_seconds)
+
+
+@pytest.mark.parametrize(
+    ("flags", "chunk_seconds", "window", "target"),
+    [
+        ({}, None, 30, 30),
+        ({}, 8.0, 12, 8),
+        ({}, 25.0, 30, 25),
+        ({"chunk_length": 10.0}, 8.0, 10, 10),
+        ({"segment": "fixed"}, None, 30, 30),
+        ({"segment": "fixed"}, 8.0, 8, 8),
+        ({"segment": "fixed", "chunk_length": 5.0}, 8.0, 5, 5),
+        ({"segment": "whole"}, 8.0, 30, 8),
+    ],
+)
+def test_pieces_never_outgrow_the_window(
+    flags: dict[str, Any], chunk_seconds: float | None, window: float, target: float
+) -> None:
+    cutting = _cutting(resolve(**flags), facts(chunk_seconds))
+    assert (cutting.window, cutting.target) == (window, target)
+    assert cutting.sample_rate == 16_000
+
+
+def test_a_chunk_beyond_the_window_is_refused() -> None:
+    with pytest.raises(UsageError, match="30 s"):
+        _cutting(resolve(chunk_length=31.0), facts())
+
+
+def tone(path: Path, seconds: float) -> Recording:
+    wave = 0.3 * np.sin(np.arange(int(8_000 * seconds)) / 5)
+    soundfile.write(path, wave, 8_000)
+    return Recording(path.name, path)
+
+
+def test_a_real_file_is_decoded_cut_and_timed(tmp_path: Path) -> None:
+    read = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), facts())
+    cut = read(tone(tmp_path / "a.wav", 5.0))
+    pieces = list(cut)
+    assert [round(piece.duration, 2) for piece in pieces] == [2.0, 2.0, 1.0]
+    assert [piece.index for piece in pieces] == [0, 1, 2]
+    assert cut.audio_s == pytest.approx(5.0, abs=0.01)
+    assert cut.heard_s == pytest.approx(5.0, abs=0.01)
+    assert cut.load_s > 0
+    assert cut.segment_s > 0
+    assert cut.warnings == ()
+
+
+def test_a_file_that_breaks_off_gives_what_it_has(tmp_path: Path) -> None:
+    recording = tone(tmp_path / "a.wav", 5.0)
+    data = recording.path.read_bytes()
+    recording.path.write_bytes(data[: len(data) // 2])
+    cut = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), facts())(recording)
+    found = []
+    with pytest.raises(MediaError, match="breaks off"):
+        found.extend(cut)
+    assert [round(piece.duration, 1) for piece in found] == [2.0, 0.5]
+    assert cut.audio_s == pytest.approx(2.5, abs=0.05)
+
+
+def test_a_wrong_method_ends_before_the_model_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.models.load_model", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(UsageError, match="fastadasp"):
+        Rooms().load(resolve(method="fastadsap"))
+
+
+def test_the_stopwatch_counts_the_inside_only() -> None:
+    def slow() -> Iterator[int]:
+        time.sleep(0.05)
+        yield 1
+
+    watch = _Stopwatch()
+    begun = time.perf_counter()
+    for _ in watch.timed(slow()):
+        time.sleep(0.2)
+    assert 0.05 <= watch.seconds <= time.perf_counter() - begun - 0.2
