@@ -25,10 +25,16 @@ from .speech import SAMPLE_RATE, Synthesiser
 from .utterance import Kind, Source, Utterance
 
 UTTERANCES_PER_SHARD = 500
-MIX: dict[Kind, float] = {"one": 0.62, "two": 0.16, "three": 0.07, "digits": 0.05, "real": 0.10}
-"""Share of each kind among the utterances; "real" becomes "digits" without recordings."""
+MIXES: dict[str, dict[Kind, float]] = {
+    "all": {"one": 0.62, "two": 0.16, "three": 0.07, "digits": 0.05, "real": 0.10},
+    "digits": {"isolated": 0.4, "real": 0.6},
+}
+"""Share of each kind among the utterances of a mix; without recordings "real" is "isolated".
 
-_MEAN_SECONDS = 3.85  # of an utterance of this mix, only to turn hours into a number of shards
+Shards of several mixes lie side by side. "digits" is there because real voices are few.
+"""
+
+_MEAN_SECONDS = {"all": 3.85, "digits": 3.1}  # only to turn hours into a number of shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Job:
 
     out: Path
     digits: Path | None
+    mix: str
     seed: int
     shard: int
 
@@ -47,13 +54,16 @@ def main(
         Path | None, typer.Option(help="Data folder with real digits and manifest.jsonl.")
     ] = None,
     hours: Annotated[float, typer.Option(help="Hours of audio.", min=0.01)] = 60.0,
+    mix: Annotated[str, typer.Option(help="What to say: all or digits.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
 ) -> None:
     """Synthesise training shards that do not exist yet."""
+    if mix not in MIXES:
+        raise typer.BadParameter(f"unknown mix {mix!r}: choose from {', '.join(MIXES)}")
     out.mkdir(parents=True, exist_ok=True)
-    count = max(1, round(hours * 3600 / _MEAN_SECONDS / UTTERANCES_PER_SHARD))
-    jobs = [Job(out, digits, seed, shard) for shard in range(count)]
+    count = max(1, round(hours * 3600 / _MEAN_SECONDS[mix] / UTTERANCES_PER_SHARD))
+    jobs = [Job(out, digits, mix, seed, shard) for shard in range(count)]
     missing = [job for job in jobs if not _index_of(job).exists()]
     # a fresh process per shard: espeak keeps state from one sentence to the next
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
@@ -64,16 +74,17 @@ def main(
 def _make_shard(job: Job) -> None:
     torch.set_num_threads(1)
     extractor = feature_extractor()
+    salt = list(MIXES).index(job.mix)
     source = Source(
         split="train",
-        rng=Random(f"{job.seed}/{job.shard}"),
-        noise=np.random.default_rng((job.seed, job.shard)),
+        rng=Random(f"{job.mix}/{job.seed}/{job.shard}"),
+        noise=np.random.default_rng((job.seed, job.shard, salt)),
         synthesiser=Synthesiser(),
         digits=load_digits(job.digits, "train") if job.digits else None,
     )
     mels, rows, position = [], [], 0
     for _ in range(UTTERANCES_PER_SHARD):
-        utterance = source.draw(_kind(source))
+        utterance = source.draw(_kind(source, MIXES[job.mix]))
         mel = log_mel(extractor, augment(utterance.speech.samples, source.noise))
         rows.append(_row(utterance, position, len(mel)))
         mels.append(mel)
@@ -81,9 +92,9 @@ def _make_shard(job: Job) -> None:
     _write(job, np.concatenate(mels), rows)
 
 
-def _kind(source: Source) -> Kind:
-    kind = source.rng.choices(list(MIX), weights=list(MIX.values()))[0]
-    return "digits" if kind == "real" and source.digits is None else kind
+def _kind(source: Source, mix: dict[Kind, float]) -> Kind:
+    kind = source.rng.choices(list(mix), weights=list(mix.values()))[0]
+    return "isolated" if kind == "real" and source.digits is None else kind
 
 
 def _row(utterance: Utterance, start: int, frames: int) -> dict[str, Any]:
@@ -102,7 +113,7 @@ def _row(utterance: Utterance, start: int, frames: int) -> dict[str, Any]:
 
 
 def _index_of(job: Job) -> Path:
-    return job.out / f"shard-{job.shard:04d}.jsonl"
+    return job.out / f"shard-{job.mix}-{job.shard:04d}.jsonl"
 
 
 def _write(job: Job, mel: "np.typing.NDArray[np.float16]", rows: list[dict[str, Any]]) -> None:

@@ -100,7 +100,8 @@ class Trainer:
     def run(self) -> None:
         """Train until the budget is used; the first process reports and saves."""
         budget = self._settings.minutes * 60
-        bar = tqdm(total=round(budget), unit="s", disable=self._rank > 0, mininterval=30)
+        bar = tqdm(total=round(budget), initial=int(self._elapsed), unit="s", mininterval=10)
+        bar.disable = self._rank > 0
         last_saved = self._elapsed
         while self._elapsed < budget:
             parts = self._train_step(self._elapsed / budget)

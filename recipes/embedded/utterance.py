@@ -13,10 +13,11 @@ from .grammar import Clause, Split, digit_clause, draw_clause, draw_digits, join
 from .speech import SAMPLE_RATE, Speech, Synthesiser
 from .voices import Voice, draw_voice
 
-Kind = Literal["one", "two", "three", "digits", "real"]
-"""One to three clauses, synthetic digit strings, real digit strings."""
+Kind = Literal["one", "two", "three", "digits", "isolated", "real"]
+"""One to three clauses; strings of digits: synthetic, synthetic but said one by one, real."""
 
 _CLAUSES = {"one": 1, "two": 2, "three": 3}
+_DIGIT_COUNTS = (1, 2, 3, 4, 5, 6, 7, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,10 @@ class Source:
         if kind == "real":
             return self._real_digits()
         if kind == "digits":
-            count = self.rng.choice((1, 2, 3, 4, 5, 6, 7, 8))
+            count = self.rng.choice(_DIGIT_COUNTS)
             return self._say(kind, [draw_digits(self.rng, self.split, count)])
+        if kind == "isolated":
+            return self._isolated_digits()
         clauses = [draw_clause(self.rng, self.split) for _ in range(_CLAUSES[kind])]
         return self._say(kind, clauses)
 
@@ -80,11 +83,23 @@ class Source:
     def _edge(self) -> float:
         return self.rng.uniform(0.0, 0.35)
 
+    def _isolated_digits(self) -> Utterance:
+        """Say digits one by one, as the real recordings are made, in one voice."""
+        voice = draw_voice(self.noise, self.split)
+        count = self.rng.choice(_DIGIT_COUNTS)
+        clause = digit_clause([self.rng.choice(lexicon.DIGITS).en for _ in range(count)])
+        speech = Speech(silence(self._edge()), ())
+        for word in clause.en.split():
+            digit = _trimmed(self.synthesiser.say(word, voice))
+            gap = self.rng.uniform(0.03, 0.35)
+            speech = concatenate(speech, _with_silence(digit, 0.0, gap))
+        return Utterance("isolated", clause.en, clause.de, voice.name, speech)
+
     def _real_digits(self) -> Utterance:
         if self.digits is None:
             raise ValueError("real digit strings need the folder of digit recordings")
         heldout = self.split == "heldout"
-        count = self.rng.choice((3, 4, 5, 6, 7, 8) if heldout else (1, 2, 3, 4, 5, 6, 7, 8))
+        count = self.rng.choice(_DIGIT_COUNTS[2:] if heldout else _DIGIT_COUNTS)
         speaker, words, speech = draw_string(
             self.digits, self.noise, count, 0.0 if heldout else 0.15
         )
@@ -101,6 +116,14 @@ def concatenate(first: Speech, second: Speech) -> Speech:
         for start, name, word in second.phones
     )
     return Speech(np.concatenate([first.samples, second.samples]), first.phones + moved)
+
+
+def _trimmed(speech: Speech) -> Speech:
+    """Drop the pause that the synthesiser puts behind a sentence."""
+    end = next((start for start, _, word in speech.phones if word < 0 and start > 0), None)
+    last = len(speech.samples) if end is None else int(end * SAMPLE_RATE)
+    phones = tuple(phone for phone in speech.phones if end is None or phone[0] <= end)
+    return Speech(speech.samples[:last], phones)
 
 
 def _with_silence(speech: Speech, before: float, after: float) -> Speech:
