@@ -72,7 +72,7 @@ class Tape:
         self.end += len(block)
 
     def copy(self, start: int, end: int) -> Waveform:
-        """Samples [start, end), in memory of their own."""
+        """Samples [start, end) as far as they are there, in memory of their own."""
         parts: list[Waveform] = []
         at = self.start
         for block in self._blocks:
@@ -197,7 +197,7 @@ class _AtSilences:
         for probability in self._probabilities.finish():
             yield from self._frame(probability, tape)
         if self._start is not None:
-            yield from self._close(tape.end)
+            yield from self._close()
         yield from self._release()
 
     def _frame_start(self) -> int:
@@ -218,7 +218,7 @@ class _AtSilences:
         elif self._start is not None:
             self._pausing = True
             if end - self._heard >= self._min_silence:
-                yield from self._close(tape.end)
+                yield from self._close()
         elif self._pending is not None and end - self._pending[0] > self._target:
             yield from self._release()  # whatever comes is too far away to be joined
 
@@ -233,7 +233,7 @@ class _AtSilences:
         yield start, cut
         self._start = self._free_from = cut
 
-    def _close(self, total: int) -> Iterator[Span]:
+    def _close(self) -> Iterator[Span]:
         """The open stretch has ended: join it to the pending piece or begin a new one."""
         assert self._start is not None
         begun, self._start, self._pausing = self._start, None, False
@@ -243,7 +243,7 @@ class _AtSilences:
         self.speech += self._heard - begun
         start = self._padded_start(begun)
         # padding gives way to the window, speech never does
-        end = min(self._heard + self._pad, total, start + self._window)
+        end = min(self._heard + self._pad, start + self._window)
         if self._pending is not None and end - self._pending[0] > self._target:
             yield from self._release()
         self._pending = (self._pending[0] if self._pending else start, end)

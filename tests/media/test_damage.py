@@ -147,10 +147,11 @@ def test_a_locked_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert read(path)[1] == "no permission to read it"
 
 
-def test_an_impossible_header_does_not_fill_the_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [3, 2_000_000, 0xFFFF_FFF0])
+def test_an_impossible_header_does_not_fill_the_memory(rate: int, tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", tone(1))
     data = bytearray(path.read_bytes())
-    data[24:28] = (0xFFFF_FFF0).to_bytes(4, "little")  # the sample rate
+    data[24:28] = rate.to_bytes(4, "little")  # the sample rate
     path.write_bytes(data)
     sound, error = read(path)
     assert not len(sound)

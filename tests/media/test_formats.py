@@ -71,6 +71,13 @@ def test_every_sample_type_is_scaled_to_one(kind: str, subtype: str, tmp_path: P
     assert abs(float(sound.mean())) < 0.005
 
 
+@pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
+def test_sample_types_inside_a_video_container(codec: str, tmp_path: Path) -> None:
+    sound = sound_of(write_av(tmp_path / "a.mkv", tone(2), 16_000, codec, "matroska"))
+    assert sound[1000:30_000] == pytest.approx(tone(2)[1000:30_000], abs=0.006)
+    assert abs(float(sound.mean())) < 0.005
+
+
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "caf"])
 def test_channels_are_averaged(kind: str, tmp_path: Path) -> None:
     loud = tone(2)

@@ -140,12 +140,20 @@ def test_a_dip_early_in_the_window_does_not_make_short_pieces() -> None:
 
 
 @pytest.mark.usefixtures("loud_is_speech")
-@pytest.mark.parametrize("seconds", [29.9, 30.0, 30.05, 30.2, 31.0])
+@pytest.mark.parametrize("seconds", [29.76, 29.9, 30.0, 30.05, 30.2, 31.0])
 def test_speech_about_as_long_as_the_window(seconds: float) -> None:
     samples = sound((0.512, False), (seconds, True), (1.0, False))
     pieces = cut(samples)
     check(pieces, samples, 30)
     assert not uncovered(pieces, samples).any()
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_the_rest_of_long_speech_is_kept_however_short() -> None:
+    samples = sound((5.2, True), (1.0, False), (0.8, True), (1.0, False))
+    pieces = cut(samples, window=5.0, target=1.0, min_speech=1.0)
+    assert len(pieces) == 2  # the stretch of 0.8 s alone is too short to be speech here
+    assert not uncovered(pieces, samples)[: 6 * RATE].any()
 
 
 @pytest.mark.usefixtures("loud_is_speech")
@@ -162,6 +170,25 @@ def test_any_mixture_keeps_every_sample_of_speech() -> None:
         for size in (257, 7_777, 100_000):
             again = cut(samples, size=size, **how)
             assert spans(again) == spans(pieces)
+
+
+def test_speech_begins_at_the_threshold_and_ends_well_below_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # frames of 32 ms: doubtful, speech, doubtful, none, doubtful
+    script = [0.4] * 20 + [0.6] + [0.4] * 20 + [0.3] * 20 + [0.4] * 20
+
+    class Scripted(LoudIsSpeech):
+        def push(self, block: Waveform) -> list[float]:
+            return []
+
+        def finish(self) -> list[float]:
+            return script
+
+    monkeypatch.setattr(cutters, "SpeechProbabilities", Scripted)
+    segmenter = segment([tone(len(script) * 0.032)], "r")
+    assert spans(list(segmenter)) == [(0.49, 1.462)]
+    assert segmenter.speech_seconds == pytest.approx(21 * 0.032)
 
 
 @pytest.mark.usefixtures("loud_is_speech")
