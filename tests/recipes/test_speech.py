@@ -67,6 +67,14 @@ def test_every_word_of_an_utterance_is_aligned(synthesiser: Synthesiser) -> None
     assert last == len(utterance.text.split()) - 1
 
 
+def test_isolated_digits_are_aligned_one_by_one(synthesiser: Synthesiser) -> None:
+    utterance = source(synthesiser, 9).draw("isolated")
+    order = [word for _, _, word in utterance.speech.phones if word >= 0]
+    assert order == sorted(order)
+    assert set(order) == set(range(len(utterance.text.split())))
+    assert utterance.speech.phones[-1][0] <= utterance.speech.seconds
+
+
 def test_concatenation_counts_words_on(synthesiser: Synthesiser) -> None:
     part = synthesiser.say("two dogs", Voice("gmw/en"))
     both = concatenate(part, part)
