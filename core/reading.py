@@ -8,6 +8,7 @@ handed in.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import Full, Queue, SimpleQueue
@@ -21,6 +22,7 @@ WORKERS = 2
 FILES_AHEAD = 8
 SEGMENTS_AHEAD = 8
 _STOP_CHECK_S = 0.1
+_PATIENCE_S = 10.0  # far more than a block of sound takes
 
 
 class Cut(Protocol):
@@ -50,6 +52,11 @@ class Cut(Protocol):
         """Draw the segments; raises MediaError when the file cannot be read to its end."""
 
 
+Read = Callable[[Recording, Callable[[], None]], Cut]
+"""Decodes and cuts one recording; calls the second argument at every block, which raises when the
+run is over."""
+
+
 class Reading:
     """One recording in flight: iterate for its segments, then look at `failure` and `cut`.
 
@@ -76,10 +83,10 @@ class Reading:
         if self.fatal is not None:
             raise self.fatal
 
-    def fill(self, read: Callable[[Recording], Cut]) -> None:
+    def fill(self, read: Read) -> None:
         """Read the recording; called in a worker thread."""
         try:
-            self.cut = read(self.recording)
+            self.cut = read(self.recording, self._check)
             for segment in self.cut:
                 self._put(segment)
         except _Stopped:
@@ -98,6 +105,10 @@ class Reading:
             self._put(None)
         except _Stopped:
             return
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
 
     def _put(self, item: Segment | None) -> None:
         while not self._stop.is_set():
@@ -121,17 +132,19 @@ class ReadAhead:
         read: decodes and cuts one recording.
     """
 
-    def __init__(self, recordings: Iterable[Recording], read: Callable[[Recording], Cut]) -> None:
+    def __init__(self, recordings: Iterable[Recording], read: Read) -> None:
         """Nothing starts before the context is entered."""
         self._recordings = iter(recordings)
         self._read = read
         self._stop = threading.Event()
         self._jobs: SimpleQueue[Reading | None] = SimpleQueue()
+        # daemons, so that a hanging file cannot keep the process alive
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
 
     def __enter__(self) -> Self:
-        """Start the workers; as daemons, so that a hanging file cannot keep the process alive."""
-        for _ in range(WORKERS):
-            threading.Thread(target=self._work, daemon=True).start()
+        """Start the workers."""
+        for worker in self._workers:
+            worker.start()
         return self
 
     def __exit__(
@@ -140,10 +153,16 @@ class ReadAhead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Tell the workers to stop, whatever they are waiting for."""
+        """Tell the workers to stop, whatever they are waiting for, and see them off.
+
+        The interpreter aborts when it ends while a decoder is at work in a thread.
+        """
         self._stop.set()
-        for _ in range(WORKERS):
+        for _ in self._workers:
             self._jobs.put(None)
+        deadline = time.monotonic() + _PATIENCE_S
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     def __iter__(self) -> Iterator[Reading]:
         """Readings, the first ones already being filled."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from .config import RunConfig
 from .errors import UsageError
-from .reading import Cut
-from .records import Hypothesis, Recording, Seconds, Segment, Source
+from .reading import Read
+from .records import Hypothesis, Recording, Seconds, Segment, Source, Waveform
 
 if TYPE_CHECKING:
     from .media.segment import Cutting
@@ -40,7 +40,7 @@ class Stages(Protocol):
     def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
         """Load the model and set up the engine."""
 
-    def reader(self, config: RunConfig, facts: Facts) -> Callable[[Recording], Cut]:
+    def reader(self, config: RunConfig, facts: Facts) -> Read:
         """What decodes and cuts one recording for this model."""
 
     def source(self, recording: Recording) -> Source:
@@ -68,10 +68,10 @@ class Rooms:
             config.model, device=config.device, dtype=config.dtype, offline=config.offline
         )
 
-    def reader(self, config: RunConfig, facts: Facts) -> Callable[[Recording], Cut]:
+    def reader(self, config: RunConfig, facts: Facts) -> Read:
         """Decode at the model's rate, cut under its window."""
         cutting = _cutting(config, facts)
-        return lambda recording: Pieces(recording, cutting)
+        return lambda recording, check: Pieces(recording, cutting, check)
 
     def source(self, recording: Recording) -> Source:
         """Size and time of the file."""
@@ -83,8 +83,8 @@ class Rooms:
 class Pieces:
     """The segments of one recording, with a stopwatch on decoding and on cutting."""
 
-    def __init__(self, recording: Recording, cutting: Cutting) -> None:
-        """Open nothing yet."""
+    def __init__(self, recording: Recording, cutting: Cutting, check: Callable[[], None]) -> None:
+        """Open nothing yet; `check` is called at every block."""
         from .media.decode import decode
         from .media.segment import Segmenter
 
@@ -92,7 +92,8 @@ class Pieces:
         self._drawing = _Stopwatch()
         self._notes: list[str] = []
         blocks = decode(recording.path, cutting.sample_rate, self._notes.append)
-        self._segmenter = Segmenter(self._decoding.timed(blocks), recording.id, cutting)
+        timed = _checked(self._decoding.timed(blocks), check)
+        self._segmenter = Segmenter(timed, recording.id, cutting)
 
     def __iter__(self) -> Iterator[Segment]:
         """Decode and cut as the segments are drawn."""
@@ -122,6 +123,12 @@ class Pieces:
     def warnings(self) -> tuple[str, ...]:
         """What the decoder found odd."""
         return tuple(self._notes)
+
+
+def _checked(blocks: Iterable[Waveform], check: Callable[[], None]) -> Iterator[Waveform]:
+    for block in blocks:
+        check()
+        yield block
 
 
 class _Stopwatch:

@@ -97,7 +97,7 @@ def _show(
     rooms = Rooms()
     recording = _one(name)
     lm = rooms.load(config)
-    segments = list(rooms.reader(config, lm.facts)(recording))
+    segments = list(rooms.reader(config, lm.facts)(recording, lambda: None))
     if not segments:
         raise FastAdaSPError(f"{name}: there is nothing to hear in it")
     rows = measure(lm, segments, config, cuts, widths)

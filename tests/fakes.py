@@ -18,7 +18,7 @@ import numpy as np
 from core.config import RunConfig
 from core.errors import MediaError, StartError
 from core.media.discover import source_of
-from core.reading import Cut
+from core.reading import Read
 from core.records import Cost, Hypothesis, Recording, Segment, Source
 
 RATE = 10
@@ -29,7 +29,7 @@ COST = Cost(0.1, 0.2, 0.3, 0.25, 12, 10, 8, 5, 1000, 500, 400, 300, 250, 64, 48,
 class FakeCut:
     """Segments of two seconds, one for each line."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, check: Callable[[], None]) -> None:
         self._recording = recording
         self.audio_s = self.heard_s = 0.0
         self.load_s, self.segment_s = 0.01, 0.02
@@ -121,7 +121,7 @@ class FakeStages:
         finally:
             self.log.append("exit")
 
-    def reader(self, config: RunConfig, facts: Any) -> Callable[[Recording], Cut]:
+    def reader(self, config: RunConfig, facts: Any) -> Read:
         return FakeCut
 
     def source(self, recording: Recording) -> Source:

@@ -54,7 +54,7 @@ def tone(path: Path, seconds: float) -> Recording:
 
 def test_a_real_file_is_decoded_cut_and_timed(tmp_path: Path) -> None:
     read = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), facts())
-    cut = read(tone(tmp_path / "a.wav", 5.0))
+    cut = read(tone(tmp_path / "a.wav", 5.0), lambda: None)
     pieces = list(cut)
     assert [round(piece.duration, 2) for piece in pieces] == [2.0, 2.0, 1.0]
     assert [piece.index for piece in pieces] == [0, 1, 2]
@@ -69,12 +69,29 @@ def test_a_file_that_breaks_off_gives_what_it_has(tmp_path: Path) -> None:
     recording = tone(tmp_path / "a.wav", 5.0)
     data = recording.path.read_bytes()
     recording.path.write_bytes(data[: len(data) // 2])
-    cut = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), facts())(recording)
+    cut = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), facts())(
+        recording, lambda: None
+    )
     found = []
     with pytest.raises(MediaError, match="breaks off"):
         found.extend(cut)
     assert [round(piece.duration, 1) for piece in found] == [2.0, 0.5]
     assert cut.audio_s == pytest.approx(2.5, abs=0.05)
+
+
+def test_reading_can_be_called_off_where_there_is_nothing_to_hear(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(8_000 * 60), 8_000)
+    blocks = 0
+
+    def check() -> None:
+        nonlocal blocks
+        blocks += 1
+        if blocks == 2:
+            raise KeyError("called off")
+
+    read = Rooms().reader(resolve(segment="fixed"), facts())
+    with pytest.raises(KeyError, match="called off"):
+        list(read(Recording("a.wav", tmp_path / "a.wav"), check))
 
 
 def test_a_wrong_method_ends_before_the_model_loads(monkeypatch: pytest.MonkeyPatch) -> None:

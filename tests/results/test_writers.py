@@ -52,6 +52,7 @@ def test_tsv_and_txt_keep_their_columns_and_lines() -> None:
         "3662250",
         "a --> b c d",
     ]
+    assert len(WRITERS["tsv"](LATE).splitlines()) == 2
     assert WRITERS["txt"](LATE) == "a --> b c d\n"
 
 
