@@ -23,6 +23,12 @@ _GAP = 0.1  # seconds by which time stamps may wander before it is a hole
 # Seconds by which a declared length may exceed the real one (priming, rounding): the track's own
 # length, and the container's, which other tracks have a part in.
 _SHORT, _SHORT_OF_ALL = 0.2, 0.5
+# Real recordings only: a live playlist reaches for the network and never comes back, pictures and
+# subtitles would pass for videos without sound.
+_FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,dtshd,eac3,flac,flv,gsm,loas,matroska,"
+    "mov,mp3,mpeg,mpegts,mxf,nut,ogg,rm,tta,voc,w64,wav,wtv,wv,xwma"
+)
 _UNKNOWN = float("inf")
 _WORTH_TELLING = 0.5  # seconds of holes in all
 _LONGEST_GAP = 3600.0  # believed in a file that declares no length
@@ -81,8 +87,8 @@ class _Progress:
         if short and not (is_mp3 and self.errors):
             return f"breaks off at {self.position:.1f} s of {self.declared:.1f} s"
         # a flac that lacks its last hundredth of a second has lost nothing to speak of
-        cut = self.tail_errors and not is_mp3 and missing > _GAP / 2
-        if self.broken or cut:
+        complete = self.alone and missing <= _GAP / 2
+        if self.broken or (self.tail_errors and not is_mp3 and not complete):
             why = self.broken or "its last frame is not whole"
             return f"breaks off at {self.position:.1f} s: {why}"
         if (self.errors and (short or not is_mp3)) or (
@@ -135,11 +141,10 @@ def _open(path: Path) -> Iterator[Any]:
     import av
 
     try:
-        # "file:" because FFmpeg takes "call:1.m4a" for a protocol; and a playlist in disguise must
-        # not reach the network
+        # "file:" because FFmpeg takes "call:1.m4a" for a protocol
         container = av.open(
             f"file:{path}",
-            options={"protocol_whitelist": "file"},
+            options={"format_whitelist": _FORMATS},
             metadata_errors="replace",  # tags in some old code page are no reason to give up
         )
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -207,8 +212,7 @@ def _decoded(packet: Any, state: _Progress) -> Iterator[Any]:
         if packet.size:
             state.good_frame()
         yield frame
-    # half a packet of PCM still decodes; in a wav of unknown length each last packet is "half"
-    state.tail_errors += packet.is_corrupt and state.kind != "wav"
+    state.tail_errors += packet.is_corrupt  # half a packet of PCM still decodes
 
 
 def _in_time(frames: Iterable[Any], container: Any, state: _Progress) -> Iterator[Part]:

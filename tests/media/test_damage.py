@@ -35,7 +35,22 @@ def read(path: Path, warn: Callable[[str], None] | None = None) -> tuple[Samples
 
 @pytest.mark.parametrize(
     "kind",
-    ["wav", "aiff", "caf", "au", "w64", "rf64", "flac", "mp3", "aac", "ogg", "opus", "webm", "mkv"],
+    [
+        "wav",
+        "aiff",
+        "caf",
+        "au",
+        "w64",
+        "rf64",
+        "flac",
+        "mp3",
+        "aac",
+        "ogg",
+        "opus",
+        "webm",
+        "mkv",
+        "wma",
+    ],
 )
 def test_a_cut_off_file_gives_its_first_part_and_says_where_it_ends(
     kind: str, tmp_path: Path
@@ -111,11 +126,30 @@ def test_what_is_no_sound_is_refused_in_one_line(kind: str, tmp_path: Path) -> N
         assert probe_duration(path) is None
 
 
-def test_a_playlist_in_disguise_reaches_nothing(tmp_path: Path) -> None:
-    other = write(tmp_path / "real.wav", tone(1))
-    path = tmp_path / "a.wav"
-    path.write_text(f"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/a.mp3\n{other}\n")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["a.wav", "a.m3u8"])
+def test_a_live_playlist_is_refused_instead_of_waited_for(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n")
     assert read(path)[1].startswith("not a readable audio or video file")
+
+
+@pytest.mark.parametrize(("kind", "container"), [("mkv", "matroska"), ("m4a", "ipod")])
+def test_an_unreadable_end_is_noticed(kind: str, container: str, tmp_path: Path) -> None:
+    index_first = {"movflags": "faststart"} if kind == "m4a" else {}
+    path = write_av(
+        tmp_path / f"a.{kind}", busy(16_000), 16_000, "aac", container, options=index_first
+    )
+    sound, error = read(garble(path, 0.8, 1.0))
+    assert error
+    assert len(sound) / 16_000 > 7
+
+
+def test_a_cut_mp3_behind_a_large_tag_is_noticed(tmp_path: Path) -> None:
+    path = cut(write(tmp_path / "a.mp3", busy(16_000)))
+    tag = b"ID3\x04\x00\x00\x00\x00\x20\x00" + bytes(4096)  # 0x20 << 7 bytes
+    path.write_bytes(tag + path.read_bytes())
+    assert read(path)[1].startswith("breaks off at 4.")
 
 
 def test_a_video_without_sound_says_so(tmp_path: Path) -> None:

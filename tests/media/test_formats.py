@@ -116,10 +116,12 @@ def test_the_content_counts_and_not_the_name(kind: str, claimed: str, tmp_path: 
 @pytest.mark.parametrize(
     "name", ["with space 'and' \"quotes\"", "-dash", "12:30", "Привет 世界", "a%20b#c?", "é\udcff"]
 )
-def test_odd_names_are_opened(kind: str, name: str, tmp_path: Path) -> None:
-    plain = write(tmp_path / f"a.{kind}", tone(1))
-    os.rename(plain, os.fsencode(tmp_path / f"{name}.{kind}"))
-    assert len(sound_of(tmp_path / f"{name}.{kind}")) >= 16_000
+def test_odd_names_are_opened(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.rename(write(Path(f"plain.{kind}"), tone(1)), os.fsencode(f"{name}.{kind}"))
+    assert len(sound_of(Path(f"{name}.{kind}"))) >= 16_000
 
 
 def test_non_finite_and_absurd_samples_become_silence(tmp_path: Path) -> None:
@@ -155,10 +157,10 @@ def test_the_sound_of_a_video_is_taken(tmp_path: Path) -> None:
 
 
 def test_sound_that_starts_after_the_picture_keeps_its_time(tmp_path: Path) -> None:
-    path = write_av(tmp_path / "a.mp4", tone(3), 16_000, "aac", "mp4", video_seconds=5, delay=2.0)
+    path = write_av(tmp_path / "a.mp4", tone(2), 16_000, "aac", "mp4", video_seconds=13, delay=11.0)
     said: list[str] = []
     sound = np.concatenate(list(decode(path, warn=said.append)))
-    assert int(np.argmax(np.abs(sound) > 0.1)) == pytest.approx(32_000, abs=1600)
+    assert int(np.argmax(np.abs(sound) > 0.1)) == pytest.approx(11 * 16_000, abs=1600)
     assert said[0].endswith("s without sound data, filled with silence")
 
 
