@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -32,8 +32,10 @@ class Group(TyperGroup):
             console.error("interrupted; what is finished is kept, with -o the same command goes on")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            _drop_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            console.error(str(error))
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -72,15 +74,31 @@ def _root(
     pass
 
 
-def main() -> None:
-    """Entry point of `fastadasp`."""
+def main() -> NoReturn:
+    """Entry point of `fastadasp`: run the app, then end the process at once.
+
+    Taking the interpreter apart with torch in it costs seconds, and aborts when a library's thread
+    is still at work; by now all output is written and closed.
+    """
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # streams replaced by a host program
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    app()
+    code = 0
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    os._exit(_flushed(code))
 
 
-def _drop_stdout() -> None:
-    """The reader has gone; the interpreter must not complain when it flushes at its end."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flushed(code: int) -> int:
+    """The exit code once the last words are out; a reader that has gone is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        console.error(f"cannot write to stdout: {error.strerror or error}")
+        code = code or 1
+    sys.stderr.flush()
+    return code

@@ -138,8 +138,8 @@ def test_as_a_module_and_without_torch() -> None:
     """The quick answers import no torch, transformers or numpy."""
     code = (
         "import sys; sys.argv = ['fastadasp', {words}]\n"
-        "from fastadasp_cli.main import main\n"
-        "try: main()\n"
+        "from fastadasp_cli.main import app\n"
+        "try: app()\n"
         "except SystemExit as end: code = end.code\n"
         "heavy = {{'torch', 'transformers', 'numpy'}} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy or code else 0)\n"
@@ -161,6 +161,39 @@ def test_as_a_module_and_without_torch() -> None:
         check=False,
     )
     assert done.stdout.startswith("fastadasp ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+@pytest.mark.parametrize("words", [("presets",), ("run", "IN")])
+def test_what_cannot_be_written_is_no_success(tmp_path: Path, words: tuple[str, ...]) -> None:
+    slow(tmp_path / "in", 1, 0.0)
+    words = tuple(str(tmp_path / "in") if word == "IN" else word for word in words)
+    with open("/dev/full", "w") as full:
+        process = start(*words, stdout=full)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "No space left" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_the_process_ends_without_taking_the_interpreter_apart() -> None:
+    """With torch in it that costs seconds, and aborts under a library's thread."""
+    code = (
+        "import atexit, sys; sys.argv = ['fastadasp', 'presets', 'show', {name!r}]\n"
+        "atexit.register(print, 'taken apart')\n"
+        "from fastadasp_cli.main import main; main()\n"
+    )
+    for name, end in (("none", 0), ("nothing", 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(name=name)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == end
+        assert "taken apart" not in done.stdout
+        assert done.stdout.startswith("name: none") == (end == 0)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
