@@ -5,9 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -15,31 +13,7 @@ from core.errors import UsageError
 from core.media.discover import discover, source_of
 from core.records import Recording, Source
 
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder; recordings need not hold sound, for nothing here opens them."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def make(*names: str) -> None:
-    for name in names:
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-
-
-def find(*inputs: str, stdin: IO[bytes] | None = None, null: bool = False) -> list[Recording]:
-    return list(discover(inputs, stdin=stdin, null=null))
-
-
-def ids(*inputs: str, stdin: bytes = b"", null: bool = False) -> list[str]:
-    return [found.id for found in find(*inputs, stdin=io.BytesIO(stdin), null=null)]
-
-
-def errors(found: Sequence[Recording]) -> dict[str, str | None]:
-    return {item.id: item.error for item in found}
+from .finding import errors, find, ids, make
 
 
 def test_a_folder_gives_its_media_sorted_and_relative_to_it(here: Path) -> None:
@@ -181,121 +155,6 @@ def test_nothing_usable_is_a_usage_error(inputs: list[str], here: Path) -> None:
     with pytest.raises(UsageError) as caught:
         find(*inputs)
     assert "\n" not in str(caught.value)
-
-
-def test_a_json_manifest(here: Path) -> None:
-    make("data/a.wav", "data/sub/b.wav", "c.wav")
-    lines = [
-        {"audio_filepath": "a.wav", "text": "hallo", "duration": 1.5, "lang": "de"},
-        {"audio_filepath": "./sub/b.wav", "id": 7},
-        {"audio_filepath": str(here / "c.wav"), "text": None, "id": "../c"},
-        {"audio_filepath": "gone.wav"},
-    ]
-    text = "\ufeff" + "\r\n\r\n".join(json.dumps(line) for line in lines)
-    for name in ("data/list.jsonl", "data/list.json"):
-        Path(name).write_text(text, encoding="utf-8")
-        found = find(name)
-        assert [item.id for item in found][:2] == ["a.wav", "7"]
-        assert ".." not in found[2].id.split("/")
-        assert [item.text for item in found] == ["hallo", None, None, None]
-        assert [item.path for item in found][:2] == [Path("data/a.wav"), Path("data/sub/b.wav")]
-        assert found[3].error == "no such file"
-
-
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("{broken", "not JSON"),
-        ("[1]", "expected an object"),
-        ('{"path": "a.wav"}', 'no "audio_filepath"'),
-        ('{"audio_filepath": 3}', '"audio_filepath" is int'),
-        ('{"audio_filepath": "a.wav", "text": 3}', '"text" is int'),
-        ('{"audio_filepath": "a.wav", "offset": 3.5}', '"offset" is not supported'),
-        ('{"audio_filepath": "b.wav", "id": "one"}', "already names another file"),
-        ("\udcff", "not JSON"),
-    ],
-)
-def test_a_bad_manifest_line_is_named_before_anything_runs(
-    line: str, complaint: str, here: Path
-) -> None:
-    make("a.wav", "b.wav")
-    good = '{"audio_filepath": "a.wav", "id": "one"}\n\n'
-    Path("list.jsonl").write_bytes((good + line).encode("utf-8", "surrogateescape"))
-    with pytest.raises(UsageError, match=r"^list\.jsonl:3: ") as caught:
-        discover(["a.wav", "list.jsonl"])
-    assert complaint in str(caught.value)
-
-
-def test_one_file_under_two_ids_of_a_manifest_is_done_twice(here: Path) -> None:
-    make("a.wav")
-    lines = [json.dumps({"audio_filepath": "a.wav", "id": name}) for name in ("en", "de", "en")]
-    Path("list.jsonl").write_text("\n".join(lines))
-    assert ids("list.jsonl") == ["en", "de"]
-
-
-def test_a_text_manifest(here: Path) -> None:
-    make("data/a.wav", "data/with space.wav", "data/# one.wav")
-    Path("data/list.txt").write_text("a.wav\r\n\nwith space.wav\n# one.wav\ngone.wav\n")
-    assert errors(find("data/list.txt")) == {
-        "a.wav": None,
-        "with space.wav": None,
-        "# one.wav": None,
-        "gone.wav": "no such file",
-    }
-
-
-def test_notes_beside_recordings_are_no_manifest(here: Path) -> None:
-    make("a.wav")
-    Path("notes.txt").write_text("Dear diary,\ntoday\n")
-    with pytest.raises(UsageError, match=r"notes\.txt: none of its 2 lines"):
-        discover(["a.wav", "notes.txt"])
-
-
-def test_a_manifest_that_holds_sound(here: Path) -> None:
-    Path("list.txt").write_bytes(b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00")
-    with pytest.raises(UsageError, match="binary data where a manifest"):
-        discover(["list.txt"])
-
-
-def test_paths_on_stdin(here: Path) -> None:
-    make("a.wav", "sub/b.wav", "c d.wav", "new\nline.wav")
-    assert ids("-", stdin=b"a.wav\r\nsub\n\nc d.wav") == ["a.wav", "sub/b.wav", "c d.wav"]
-    assert ids("-", stdin=b"a.wav\0new\nline.wav\0", null=True) == ["a.wav", "new\nline.wav"]
-    with pytest.raises(UsageError):
-        find("-", stdin=None)
-    with pytest.raises(UsageError):
-        find("-", stdin=io.BytesIO(b""))
-
-
-def test_paths_on_stdin_are_used_while_they_arrive(here: Path) -> None:
-    make("a.wav", "b.wav")
-    reader, writer = os.pipe()
-    os.write(writer, b"a.wav\nb.w")
-    with os.fdopen(reader, "rb") as stdin:
-        found = discover(["-"], stdin=stdin)
-        assert next(found).id == "a.wav"  # would block, were the end of stdin waited for
-        os.write(writer, b"av\n")
-        os.close(writer)
-        assert [item.id for item in found] == ["b.wav"]
-
-
-@pytest.mark.parametrize("null", [False, True])
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00",
-        b"ID3\x04\x00\x00\x00\x00\x02\x00",
-        b"OggS\x00\x02\x00\x00",
-        b"fLaC\x00\x00\x00\x22\x10\x00\x10\x00\x00\x00\x0e\x00\x00\x10\x0a\xc4\x42\xf0\x00\x06",
-        b"\x00\x00\x00\x1cftypM4A \x00\x00\x02\x00",
-        b"\xff\xfb\x90\x64\x00\x0f\xf0\x00\x00\x69\x00\x00\x00\x08",
-    ],
-)
-def test_sound_where_paths_are_expected_names_the_way_out(
-    head: bytes, null: bool, here: Path
-) -> None:
-    with pytest.raises(UsageError, match=r"stdin holds binary data.*pass the file itself"):
-        discover(["-"], stdin=io.BytesIO(head + bytes(500)), null=null)
 
 
 def test_folders_are_walked_while_the_run_goes_on(here: Path) -> None:
