@@ -1,8 +1,9 @@
 """Speech by espeak-ng through ctypes, with the time of every phoneme and word.
 
 The library and its data come from the `espeakng-loader` wheel. One process has one espeak, which
-is not thread safe. It keeps state between sentences, so that a sentence comes out the same to the
-sample only at the same place after the start. Knows nothing of grammar, noise or features.
+is not thread safe. It keeps state between sentences, so that the timing repeats only at the same
+place after the start, and it draws the breath noise of some voices anew every time. Knows nothing
+of grammar, noise or features.
 """
 
 import ctypes
