@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-SCORE_CHUNK = 128
+SCORE_CHUNK = 64
 """Queries per step of the received-attention pass (see `core.reduction.attention`)."""
 
 

@@ -36,6 +36,11 @@ class AudioColumns:
         """Audio tokens of the row that has most."""
         return max(self.length)
 
+    @property
+    def ragged(self) -> bool:
+        """Whether the rows differ."""
+        return len(set(zip(self.start, self.length, self.pad, strict=True))) > 1
+
     def gather(self, values: Tensor, dim: int) -> Tensor:
         """The audio columns of `values` along `dim`, (batch, ...), rows padded on the right.
 
@@ -119,7 +124,7 @@ def received_attention(
     keys = columns.gather(key, 2).transpose(-1, -2).float()
     extra = None if bias is None else columns.gather(bias, 1)[:, None, None, :].float()
     total = torch.zeros(batch, columns.width, device=query.device)
-    first, last = min(columns.start), max(map(sum, zip(columns.start, columns.length, strict=True)))
+    first = min(columns.start)
     for begin in range(first, tokens, SCORE_CHUNK):
         end = min(tokens, begin + SCORE_CHUNK)
         seen = min(columns.width, max(end - start for start in columns.start))
@@ -134,16 +139,18 @@ def received_attention(
         ).view(batch, heads, end - begin, seen)
         if extra is not None:
             share += extra[..., :seen]
-        if begin < last or len(columns.start) > 1:
-            share.masked_fill_(_unseen(columns, begin, end, seen, query.device), -torch.inf)
-        total[:, :seen] += share.exp_().sum(dim=(1, 2))
+        settled = 0 if columns.ragged else max(0, begin - first)
+        if settled < seen:
+            unseen = _unseen(columns, range(begin, end), range(settled, seen), query.device)
+            share[..., settled:].masked_fill_(unseen, -torch.inf)
+        total[:, :seen] += share.exp_().view(batch, -1, seen).sum(1)
     return total
 
 
-def _unseen(columns: AudioColumns, begin: int, end: int, seen: int, device: torch.device) -> Tensor:
-    """True where a query of [begin, end) is padding, or a column padding or in its future."""
-    query = torch.arange(begin, end, device=device)[None, :, None]
-    column = torch.arange(seen, device=device)[None, None, :]
+def _unseen(columns: AudioColumns, queries: range, audio: range, device: torch.device) -> Tensor:
+    """True where a query is padding, or an audio column is padding or in the query's future."""
+    query = torch.arange(queries.start, queries.stop, device=device)[None, :, None]
+    column = torch.arange(audio.start, audio.stop, device=device)[None, None, :]
     start, length, pad = (
         torch.tensor(counts, device=device)[:, None, None]
         for counts in (columns.start, columns.length, columns.pad)
