@@ -5,6 +5,7 @@
 Writes half-precision weights, the config and the processor; the auxiliary heads stay behind.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,18 @@ import torch
 import typer
 
 from .model import build_model
+from .tasks import TASKS
 from .tokens import build_processor
 from .train import CHECKPOINT
+
+CARD = {
+    "tasks": list(TASKS),
+    "prompts": {name: task.prompt for name, task in TASKS.items()},
+    "source_languages": ["en"],
+    "target_languages": ["de"],
+    "chunk_seconds": 5,
+}
+"""What the model can do, for whoever loads the folder; pieces about as long as its sentences."""
 
 
 def main(
@@ -35,6 +46,7 @@ def main(
                 tensor.copy_(mean)
     model.half().save_pretrained(out)
     processor.save_pretrained(out)
+    (out / "fastadasp.json").write_text(json.dumps(CARD, indent=2) + "\n")
 
 
 if __name__ == "__main__":
