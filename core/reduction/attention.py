@@ -148,14 +148,17 @@ def received_attention(
 
 
 def _unseen(columns: AudioColumns, queries: range, audio: range, device: torch.device) -> Tensor:
-    """True where a query is padding, or an audio column is padding or in the query's future."""
+    """True where an audio column is padding or in the query's future.
+
+    A query that is padding sees none: all of its row's audio lies after it.
+    """
     query = torch.arange(queries.start, queries.stop, device=device)[None, :, None]
     column = torch.arange(audio.start, audio.stop, device=device)[None, None, :]
-    start, length, pad = (
+    start, length = (
         torch.tensor(counts, device=device)[:, None, None]
-        for counts in (columns.start, columns.length, columns.pad)
+        for counts in (columns.start, columns.length)
     )
-    unseen = (start + column > query) | (column >= length) | (query < pad)
+    unseen = (start + column > query) | (column >= length)
     return unseen.unsqueeze(1)
 
 

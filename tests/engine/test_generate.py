@@ -61,6 +61,21 @@ def test_beams_equal_the_oracle_in_rows_of_different_caps(beams: int, ends: int,
         assert answer.score == pytest.approx(score, abs=1e-4)
 
 
+@pytest.mark.parametrize(("seed", "bonus"), [(18, 0.0), (54, 1.0)])
+def test_an_end_token_outside_the_first_beams_does_not_count(seed: int, bonus: float) -> None:
+    table = random_table(seed, 1, end_bonus=bonus)
+    decoder, prefilled = start([table], 1)
+    answer = beam_search(decoder, prefilled, [LONGEST], 2)[0]
+    ids, score = search(
+        lambda ids: table[len(ids), ids[-1] if ids else 0],
+        num_beams=2,
+        max_new_tokens=LONGEST,
+        eos=[1],
+    )
+    assert list(answer.ids) == (ids[:-1] if answer.ended else ids)
+    assert answer.score == pytest.approx(score, abs=1e-4)
+
+
 def test_greedy_stops_each_row_at_its_end_token_or_cap() -> None:
     table = torch.zeros(LONGEST, 12, 12)
     for position, token in enumerate([5, 6, 7, 1, 8, 9, 5, 6]):

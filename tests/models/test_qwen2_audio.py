@@ -62,15 +62,19 @@ def published(lm: SpeechLM, audio: Sequence[Waveform]) -> Any:
     return inputs, seen["embeds"]
 
 
-def test_audio_tokens_equal_those_of_the_untouched_model(lm: SpeechLM) -> None:
-    audio = waves(0.3, 1.1, 0.71)
+@pytest.mark.parametrize("seconds", [(0.3, 1.1, 0.71), (0.4,), (0.42,), (WINDOW_SECONDS,)])
+def test_audio_tokens_equal_those_of_the_untouched_model(
+    lm: SpeechLM, seconds: tuple[float, ...]
+) -> None:
+    audio = waves(*seconds)
     inputs, embeds = published(lm, audio)
     with torch.no_grad():
         encoded = lm.encode(audio)
     for row, tokens in enumerate(encoded.tokens):
         expected = embeds[row][inputs["input_ids"][row] == lm.model.config.audio_token_id]
         torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
-    assert [len(tokens) for tokens in encoded.tokens] == [7, 27, 18]
+    lengths = {0.3: 7, 0.4: 10, 0.42: 10, 0.71: 18, 1.1: 27, 2: 50}
+    assert [len(tokens) for tokens in encoded.tokens] == [lengths[s] for s in seconds]
 
 
 def test_encoder_works_on_the_longest_row_only(lm: SpeechLM) -> None:
