@@ -92,6 +92,8 @@ def test_greedy_equals_the_oracle(
     with reducing(gqa_model.get_decoder()):
         start = run_prefill(gqa_model, ragged, kept, reduction)
         answers = greedy(decoder_of(gqa_model), start, [12, 12, 7])
+        single = run_prefill(gqa_model, ragged.single(0), kept[:1], reduction)
+        assert greedy(decoder_of(gqa_model), single, [12]) == answers[:1]
     for index, cap in enumerate([12, 12, 7]):
         embeddings, span = ragged.row(index)
         expected = reference.greedy(
@@ -123,6 +125,10 @@ def test_four_beams_equal_the_oracle(
         end = free[0].ids[3]
         start = run_prefill(gqa_model, ragged, kept, reduction)
         answers = beam_search(decoder_of(gqa_model, (end,)), start, [8] * 3, 4)
+        single = run_prefill(gqa_model, ragged.single(0), kept[:1], reduction)
+        alone = beam_search(decoder_of(gqa_model, (end,)), single, [8], 4)[0]
+    assert alone.ids == answers[0].ids
+    assert alone.score == pytest.approx(answers[0].score, abs=1e-4)
     for index, answer in enumerate(answers):
         embeddings, span = ragged.row(index)
         expected, score = reference.beam_search(
