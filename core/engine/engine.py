@@ -59,8 +59,8 @@ class Engine:
         self.before, self.after = lm.prompt_ids(self.request)
         self.shape = lm.decoder_shape
         wanted = config.reduction
-        self.start_layer = wanted.first_layer(self.shape.layers)
-        self.schedule = Schedule(wanted.schedule, self.start_layer, self.shape.layers)
+        first = wanted.first_layer(self.shape.layers)
+        self.schedule = Schedule(wanted.schedule, first, self.shape.layers)
         self.target = wanted.reduce if wanted.method != "none" else 0.0
         self.reduction = Reduction(
             _method(wanted.method, wanted.schedule), wanted.positions, wanted.size_bias

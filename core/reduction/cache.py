@@ -64,20 +64,25 @@ class PromptState:
         start = tuple(p + row.before for p, row in zip(pad, self.rows, strict=True))
         return AudioColumns(start, tuple(row.audio for row in self.rows), pad)
 
+    def sizes_on(self, device: torch.device) -> Tensor:
+        """`sizes`, written out where all are 1."""
+        if self.sizes is None:
+            return torch.ones(len(self.rows), self.width, device=device)
+        return self.sizes
+
     def merged(self, plan: Plan, keep_positions: bool, device: torch.device) -> PromptState:
         """The batch after `plan` was applied to its audio."""
         rows = tuple(
             replace(row, audio=audio) for row, audio in zip(self.rows, plan.kept, strict=True)
         )
-        columns, batch = self.columns, len(self.rows)
-        sizes = torch.ones(batch, self.width, device=device) if self.sizes is None else self.sizes
+        columns, sizes = self.columns, self.sizes_on(device)
         after = PromptState(rows)
         sizes = self.splice(sizes, plan.total(columns.gather(sizes, 1)), after)
         if not keep_positions:
             return replace(after, sizes=sizes)
         origin = self.origin
         if origin is None:
-            origin = torch.arange(self.width, device=device).expand(batch, -1)
+            origin = torch.arange(self.width, device=device).expand(len(rows), -1)
         origin = self.splice(origin, plan.first(columns.gather(origin, 1)), after)
         return replace(after, origin=origin, sizes=sizes)
 

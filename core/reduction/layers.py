@@ -100,10 +100,8 @@ def _merge(
 ) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
     state, columns = cache.state, collected.columns
-    sizes = state.sizes
-    if sizes is None:
-        sizes = torch.ones(hidden.shape[:2], device=hidden.device)
-    view = AudioView(columns.length, collected.keys, collected.received, columns.gather(sizes, 1))
+    sizes = columns.gather(state.sizes_on(hidden.device), 1)
+    view = AudioView(columns.length, collected.keys, collected.received, sizes)
     plan = cache.reduction.method.plan(view, kept)
     cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
     return state.splice(hidden, plan.mean(columns.gather(hidden, 1)), cache.state)
