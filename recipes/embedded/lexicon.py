@@ -1,31 +1,10 @@
 """Words of the recipe's English-German grammar. Knows words and their forms, not word order.
 
-English is lower case. German nouns are capitalised. `Gender` is the grammatical gender of the
-German noun: "m", "f" or "n".
+English is lower case. No two English words sound alike, so that a transcript never has to guess
+between spellings.
 """
 
-from typing import Literal, NamedTuple
-
-Gender = Literal["m", "f", "n"]
-
-
-class Role(NamedTuple):
-    """A person: English noun, gender, German nominative and dative (both without article)."""
-
-    en: str
-    gender: Gender
-    nominative: str
-    dative: str
-
-
-class Thing(NamedTuple):
-    """A countable thing: English singular and plural, gender, German singular and plural."""
-
-    en: str
-    en_plural: str
-    gender: Gender
-    de: str
-    de_plural: str
+from typing import NamedTuple
 
 
 class Pair(NamedTuple):
@@ -44,99 +23,6 @@ def _pairs(text: str) -> tuple[Pair, ...]:
     lines = [line.strip().split("=") for line in text.strip().splitlines()]
     return tuple(Pair(en.strip(), de.strip()) for en, de in lines)
 
-
-def _roles(text: str) -> tuple[Role, ...]:
-    rows = [line.split() for line in text.strip().splitlines()]
-    return tuple(Role(en, _gender(g), nom, dat) for en, g, nom, dat in rows)
-
-
-def _things(text: str) -> tuple[Thing, ...]:
-    rows = [line.split() for line in text.strip().splitlines()]
-    return tuple(Thing(one, many, _gender(g), de, plural) for one, many, g, de, plural in rows)
-
-
-def _gender(text: str) -> Gender:
-    genders: dict[str, Gender] = {"m": "m", "f": "f", "n": "n"}
-    return genders[text]
-
-
-NAMES = words(
-    "anna peter maria david laura thomas sophie martin julia oliver emma felix clara simon "
-    "nina robert lisa victor helen max paula oscar ruth leon"
-)
-
-ROLES = _roles("""
-teacher m Lehrer Lehrer
-doctor f Ärztin Ärztin
-farmer m Bauer Bauern
-baker m Bäcker Bäcker
-nurse f Krankenschwester Krankenschwester
-student m Student Studenten
-singer f Sängerin Sängerin
-driver m Fahrer Fahrer
-painter m Maler Maler
-lawyer f Anwältin Anwältin
-waiter m Kellner Kellner
-captain m Kapitän Kapitän
-child n Kind Kind
-woman f Frau Frau
-man m Mann Mann
-girl n Mädchen Mädchen
-boy m Junge Jungen
-queen f Königin Königin
-pilot m Pilot Piloten
-dentist m Zahnarzt Zahnarzt
-neighbor f Nachbarin Nachbarin
-soldier m Soldat Soldaten
-tourist m Tourist Touristen
-butcher m Metzger Metzger
-""")
-
-TRANSITIVE = _pairs("""
-bought = kaufte
-sold = verkaufte
-found = fand
-lost = verlor
-saw = sah
-needed = brauchte
-wanted = wollte
-painted = malte
-carried = trug
-forgot = vergaß
-cleaned = putzte
-repaired = reparierte
-counted = zählte
-took = nahm
-hid = versteckte
-loved = liebte
-stole = stahl
-ordered = bestellte
-opened = öffnete
-washed = wusch
-collected = sammelte
-broke = zerbrach
-borrowed = borgte
-admired = bewunderte
-""")
-
-DITRANSITIVE = _pairs("""
-gave = gab
-sent = schickte
-brought = brachte
-showed = zeigte
-promised = versprach
-""")
-
-INTRANSITIVE = _pairs("""
-slept = schlief
-waited = wartete
-danced = tanzte
-laughed = lachte
-worked = arbeitete
-cried = weinte
-sang = sang
-played = spielte
-""")
 
 # German adjectives are stems: every use in the grammar is attributive and takes an ending.
 ADJECTIVES = _pairs("""
@@ -164,68 +50,37 @@ warm = warm
 pretty = hübsch
 wooden = hölzern
 golden = golden
-""")
-
-THINGS = _things("""
-apple apples m Apfel Äpfel
-book books n Buch Bücher
-table tables m Tisch Tische
-chair chairs m Stuhl Stühle
-lamp lamps f Lampe Lampen
-bottle bottles f Flasche Flaschen
-bag bags f Tasche Taschen
-key keys m Schlüssel Schlüssel
-letter letters m Brief Briefe
-picture pictures n Bild Bilder
-window windows n Fenster Fenster
-door doors f Tür Türen
-car cars n Auto Autos
-boat boats n Boot Boote
-hat hats m Hut Hüte
-shirt shirts n Hemd Hemden
-clock clocks f Uhr Uhren
-cup cups f Tasse Tassen
-plate plates m Teller Teller
-knife knives n Messer Messer
-flower flowers f Blume Blumen
-basket baskets m Korb Körbe
-box boxes f Kiste Kisten
-ring rings m Ring Ringe
-phone phones n Telefon Telefone
-guitar guitars f Gitarre Gitarren
-bicycle bicycles n Fahrrad Fahrräder
-umbrella umbrellas m Regenschirm Regenschirme
-ticket tickets f Karte Karten
-pencil pencils m Bleistift Bleistifte
-blanket blankets f Decke Decken
-mirror mirrors m Spiegel Spiegel
-candle candles f Kerze Kerzen
-horse horses n Pferd Pferde
-dog dogs m Hund Hunde
-cat cats f Katze Katzen
-spoon spoons m Löffel Löffel
-fork forks f Gabel Gabeln
-carpet carpets m Teppich Teppiche
-camera cameras f Kamera Kameras
-newspaper newspapers f Zeitung Zeitungen
-bird birds m Vogel Vögel
-""")
-
-NUMBERS = _pairs("""
-two = zwei
-three = drei
-four = vier
-five = fünf
-six = sechs
-seven = sieben
-eight = acht
-nine = neun
-ten = zehn
-eleven = elf
-twelve = zwölf
-twenty = zwanzig
-thirty = dreißig
-fifty = fünfzig
+gray = grau
+brown = braun
+silver = silbern
+dark = dunkl
+tiny = winzig
+huge = riesig
+thin = dünn
+narrow = schmal
+wet = nass
+dry = trocken
+soft = weich
+hard = hart
+sharp = scharf
+modern = modern
+ancient = uralt
+ugly = hässlich
+famous = berühmt
+rare = selten
+valuable = wertvoll
+simple = einfach
+smooth = glatt
+rusty = rostig
+fresh = frisch
+striped = gestreift
+funny = lustig
+secret = geheim
+magic = magisch
+colorful = bunt
+elegant = elegant
+dangerous = gefährlich
+comfortable = bequem
 """)
 
 DIGITS = _pairs("""
@@ -239,6 +94,30 @@ six = sechs
 seven = sieben
 eight = acht
 nine = neun
+""")
+
+TEENS = _pairs("""
+ten = zehn
+eleven = elf
+twelve = zwölf
+thirteen = dreizehn
+fourteen = vierzehn
+fifteen = fünfzehn
+sixteen = sechzehn
+seventeen = siebzehn
+eighteen = achtzehn
+nineteen = neunzehn
+""")
+
+TENS = _pairs("""
+twenty = zwanzig
+thirty = dreißig
+forty = vierzig
+fifty = fünfzig
+sixty = sechzig
+seventy = siebzig
+eighty = achtzig
+ninety = neunzig
 """)
 
 PLACES = _pairs("""
@@ -263,6 +142,37 @@ in paris = in Paris
 in berlin = in Berlin
 in london = in London
 at school = in der Schule
+in the park = im Park
+in the hotel = im Hotel
+in the restaurant = im Restaurant
+in the castle = im Schloss
+in the theater = im Theater
+at the cinema = im Kino
+in the bakery = in der Bäckerei
+in the pharmacy = in der Apotheke
+in the bathroom = im Badezimmer
+in the bedroom = im Schlafzimmer
+in the hallway = im Flur
+in the garage = in der Garage
+on the balcony = auf dem Balkon
+in the factory = in der Fabrik
+in the desert = in der Wüste
+in the mountains = in den Bergen
+on the island = auf der Insel
+at the lake = am See
+at the harbor = am Hafen
+in the tower = im Turm
+in the tunnel = im Tunnel
+in the prison = im Gefängnis
+at the university = an der Universität
+on the farm = auf dem Bauernhof
+at the fountain = am Brunnen
+in vienna = in Wien
+in madrid = in Madrid
+in hamburg = in Hamburg
+in africa = in Afrika
+in canada = in Kanada
+in norway = in Norwegen
 """)
 
 TIMES = _pairs("""
@@ -285,6 +195,28 @@ in october = im Oktober
 in december = im Dezember
 before lunch = vor dem Mittagessen
 after dinner = nach dem Abendessen
+today = heute
+last month = letzten Monat
+this afternoon = heute Nachmittag
+this evening = heute Abend
+in february = im Februar
+in june = im Juni
+in july = im Juli
+in september = im September
+in november = im November
+in spring = im Frühling
+in summer = im Sommer
+in winter = im Winter
+in autumn = im Herbst
+at noon = am Mittag
+at midnight = um Mitternacht
+at christmas = an Weihnachten
+after breakfast = nach dem Frühstück
+before sunrise = vor Sonnenaufgang
+during the storm = während des Sturms
+after the concert = nach dem Konzert
+before the meeting = vor der Sitzung
+recently = neulich
 """)
 
 JOINERS = _pairs("""
