@@ -15,6 +15,8 @@ from typing import Any
 from .errors import UsageError
 
 DEFAULT_MODEL = "embedded"
+ASKING = ("sqa", "chat")
+"""Tasks that need to be told what to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class RunConfig:
         task: asr | st | er | sv | sqa | ac | chat.
         language: spoken language, None = detect.
         target_language: language of the translation (st), else None.
-        question: for sqa and chat.
+        question: for sqa and chat; None = each recording brings its own.
         prompt: replaces the task's own prompt.
         preset: name of the preset that the reduction started from.
         overrides: the flags that changed it, by name.
@@ -90,6 +92,11 @@ class RunConfig:
     segment: str = "vad"
     chunk_length: float | None = None
     offline: bool = False
+
+    @property
+    def asks_each(self) -> bool:
+        """Whether every recording must bring a question of its own."""
+        return self.task in ASKING and not (self.question or self.prompt)
 
     @property
     def settings_hash(self) -> str:

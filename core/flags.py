@@ -15,7 +15,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import presets
 from presets import DEFAULT_BY_TASK, MAX_REDUCE, POSITIONS, SCHEDULES, Preset, PresetError
 
-from .config import DEFAULT_MODEL, OutputConfig, ReductionConfig, RunConfig
+from .config import ASKING, DEFAULT_MODEL, OutputConfig, ReductionConfig, RunConfig
 from .errors import UsageError
 
 TASKS = tuple(DEFAULT_BY_TASK)
@@ -173,13 +173,14 @@ def _code(value: str | None) -> str | None:
 
 
 def _check_question(task: str, said: Mapping[str, Any]) -> None:
-    asked = [name for name in ("question", "prompt") if said.get(name)]
-    if task == "sqa" and not asked:
-        raise UsageError('--task sqa needs a question: --question "..."')
-    if task == "chat" and not asked:
-        raise UsageError('--task chat needs something to say: --prompt "..."')
-    if "question" in asked and task not in ("sqa", "chat"):
+    if said.get("question") and task not in ASKING:
         raise UsageError(f"--question goes with --task sqa, not with {task}; or use --prompt")
+
+
+def no_question(task: str) -> str:
+    """The way out for a task that needs a question and has none."""
+    way = '--question "..."' if task == "sqa" else '--prompt "..."'
+    return f'--task {task} needs a question: {way}, or a manifest with "question" in its rows'
 
 
 def _presets(task: str, said: Mapping[str, Any]) -> tuple[Preset, Preset]:

@@ -15,29 +15,25 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
-from . import __version__
 from .config import RunConfig
 from .errors import StartError, UsageError
+from .flags import no_question
 from .reading import ReadAhead, Reading
 from .records import (
-    SCHEMA_VERSION,
     Failure,
-    Flops,
     Hypothesis,
-    Latency,
-    Memory,
     Recording,
     Report,
     Seconds,
     Segment,
     Source,
-    Tokens,
     Transcript,
 )
 from .results import report as reports
 from .results.assemble import Heard, assemble
 from .results.store import Sink
 from .stages import Rooms, Stages, Transcriber
+from .template import template_of
 
 if TYPE_CHECKING:
     from .models.base import Facts, SpeechLM
@@ -121,7 +117,7 @@ class _Run:
         self._fail_fast = fail_fast
         self._on_event = on_event
         self._stages = stages
-        self._template = _template(config)
+        self._template = template_of(config)
         self._report = Report()
         self._sources: dict[str, Source] = {}
         self._flying: dict[str, _InFlight] = {}
@@ -130,10 +126,11 @@ class _Run:
         """Look for the first recording that needs the model, then work through them all."""
         unusable: list[Recording] = []
         todo = self._undone(recordings)
-        first = next((one for one in todo if not _set_aside(one, unusable)), None)
+        first = next((one for one in todo if not self._set_aside(one, unusable)), None)
         begun = time.perf_counter()
         with suppress(_Stop):
             if first is None:
+                self._check_questions(unusable)
                 deque(self._usable(unusable), maxlen=0)
             else:
                 model, engine = self._start()
@@ -145,7 +142,7 @@ class _Run:
     def _start(self) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
         self._on_event(Event("loading", record=self._template))
         model, engine = self._stages.start(self._config)
-        self._template = _template(self._config, model)
+        self._template = template_of(self._config, model)
         self._on_event(Event("started", record=self._template))
         return model, engine
 
@@ -160,7 +157,8 @@ class _Run:
         for recording in recordings:
             key = (recording.id, self._config.task)
             source = self._stages.source(recording)
-            if recording.error is None and self._sink.done(key, source):
+            asked = self._asked(recording)
+            if recording.error is None and self._sink.done(key, source, asked):
                 self._report = replace(self._report, skipped=self._report.skipped + 1)
                 self._on_event(Event("skipped", recording.id))
             else:
@@ -171,21 +169,45 @@ class _Run:
     def _usable(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
         """Recordings that can be tried; the others get their record here."""
         for recording in recordings:
-            if recording.error is None:
+            if (failure := self._hopeless(recording)) is None:
                 yield recording
             else:
                 source = self._sources.pop(recording.id, Source())
-                heard = Heard(recording, source, failure=Failure("MediaError", recording.error))
+                heard = Heard(recording, source, failure=failure)
                 self._finish(assemble(self._template, heard, []))
+
+    def _asked(self, recording: Recording) -> str | None:
+        return recording.question if self._config.asks_each else self._config.question
+
+    def _hopeless(self, recording: Recording) -> Failure | None:
+        """Why a recording can be given up before it is opened."""
+        if recording.error is not None:
+            return Failure("MediaError", recording.error)
+        if self._config.asks_each and not recording.question:
+            return Failure("UsageError", "the manifest asks no question about it")
+        return None
+
+    def _set_aside(self, recording: Recording, unusable: list[Recording]) -> bool:
+        if self._hopeless(recording) is None:
+            return False
+        unusable.append(recording)
+        return True
+
+    def _check_questions(self, unusable: Iterable[Recording]) -> None:
+        """When nobody has a question, and nobody had one before, it was forgotten."""
+        unasked = any(recording.error is None for recording in unusable)
+        if unasked and not self._report.skipped:
+            raise UsageError(no_question(self._config.task))
 
     def _segments(self, readings: Iterable[Reading]) -> Iterator[Segment]:
         for reading in readings:
             name = reading.recording.id
             flight = _InFlight(reading, self._sources.pop(name, Source()))
             self._flying[name] = flight
+            question = self._asked(reading.recording)
             for segment in reading:
                 flight.asked += 1
-                yield segment
+                yield replace(segment, question=question) if question else segment
             flight.read = True
             self._land(name)
 
@@ -199,7 +221,8 @@ class _Run:
         flight = self._flying[name]
         if flight.read and flight.asked == len(flight.answers):
             del self._flying[name]
-            self._finish(assemble(self._template, _heard(flight), flight.answers))
+            template = replace(self._template, question=self._asked(flight.reading.recording))
+            self._finish(assemble(template, _heard(flight), flight.answers))
 
     def _finish(self, record: Transcript) -> None:
         self._sink.write(record)
@@ -207,13 +230,6 @@ class _Run:
         self._on_event(Event("record", record.id, record.duration or 0.0, record))
         if self._fail_fast and record.status != "ok":
             raise _Stop
-
-
-def _set_aside(recording: Recording, unusable: list[Recording]) -> bool:
-    if recording.error is None:
-        return False
-    unusable.append(recording)
-    return True
 
 
 def _answers(engine: Transcriber, batch: list[Segment]) -> list[Hypothesis]:
@@ -242,52 +258,4 @@ def _heard(flight: _InFlight) -> Heard:
         load_s=cut.load_s,
         segment_s=cut.segment_s,
         warnings=cut.warnings,
-    )
-
-
-def _template(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
-    """A record with all that is the same for every recording of the run."""
-    reduction = config.reduction
-    start_layer = None
-    if model is not None and reduction.method != "none" and reduction.reduce > 0:
-        start_layer = reduction.first_layer(model.decoder_shape.layers)
-    return Transcript(
-        schema_version=SCHEMA_VERSION,
-        id="",
-        audio_filepath="",
-        status="ok",
-        error=None,
-        warnings=(),
-        task=config.task,
-        language=config.language,
-        target_language=config.target_language,
-        model=config.model,
-        model_revision=model.revision if model else None,
-        version=__version__,
-        preset=config.preset,
-        overrides=dict(config.overrides),
-        method=reduction.method,
-        schedule=reduction.schedule,
-        start_layer=start_layer,
-        positions=reduction.positions,
-        text=None,
-        pred_text="",
-        label=None,
-        segments=(),
-        coverage=None,
-        duration=None,
-        time=None,
-        rtf=None,
-        rtfx=None,
-        rtfx_model=None,
-        latency=Latency(),
-        tokens=Tokens(),
-        flops=Flops(reduction_target=reduction.reduce),
-        memory=Memory(),
-        device=str(model.device) if model else config.device,
-        dtype=str(model.dtype).removeprefix("torch.") if model else config.dtype,
-        batch_size=None,
-        num_beams=config.num_beams,
-        source=Source(),
-        settings_hash=config.settings_hash,
     )

@@ -30,12 +30,16 @@ class Recording:
         path: where it lies.
         text: reference text of the input manifest, if it brought one.
         error: why it can already be given up (a missing path among good ones), else None.
+        question: what the input manifest asks about it (sqa, chat), else None.
+        row: the whole row of the input manifest, as it stands.
     """
 
     id: str
     path: Path
     text: str | None = None
     error: str | None = None
+    question: str | None = None
+    row: Json = field(default_factory=dict, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Segment:
         start: seconds from the recording's beginning.
         samples: mono waveform in [-1, 1], shape (n,), at `sample_rate`.
         sample_rate: Hz.
+        question: the recording's own, where the run has none for all of them.
     """
 
     recording_id: str
@@ -55,6 +60,7 @@ class Segment:
     start: Seconds
     samples: Waveform = field(repr=False)
     sample_rate: int = 16_000
+    question: str | None = None
 
     @property
     def duration(self) -> Seconds:
@@ -209,6 +215,7 @@ class Transcript:
     task: str
     language: str | None
     target_language: str | None
+    question: str | None
     model: str
     model_revision: str | None
     version: str

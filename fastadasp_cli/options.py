@@ -51,7 +51,10 @@ Language = Annotated[
     ),
 ]
 Question = Annotated[
-    str | None, typer.Option("--question", help="What to ask (sqa).", rich_help_panel=_WHAT)
+    str | None,
+    typer.Option(
+        "--question", help="What to ask (sqa); wins over a manifest's.", rich_help_panel=_WHAT
+    ),
 ]
 Prompt = Annotated[
     str | None,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from core.config import RunConfig
 from core.errors import FastAdaSPError, UsageError
-from core.flags import Flags, resolve
+from core.flags import Flags, no_question, resolve
 
 from . import console
 from . import options as opt
@@ -18,7 +19,7 @@ from .run import prepare
 
 if TYPE_CHECKING:
     from core.engine.profile import CostRow
-    from core.records import Segment
+    from core.records import Recording, Segment
 
 Number = TypeVar("Number", int, float)
 
@@ -96,6 +97,7 @@ def _show(
 
     rooms = Rooms()
     recording = _one(name)
+    config = _asking(config, recording)
     lm = rooms.load(config)
     segments = list(rooms.reader(config, lm.facts)(recording, lambda: None))
     if not segments:
@@ -117,6 +119,14 @@ def _one(name: str) -> Any:
     if len(found) != 1:
         raise UsageError(f"{name}: profile takes one recording, not {len(found)}")
     return found[0]
+
+
+def _asking(config: RunConfig, recording: Recording) -> RunConfig:
+    if not config.asks_each:
+        return config
+    if not recording.question:
+        raise UsageError(no_question(config.task))
+    return replace(config, question=recording.question)
 
 
 def _about(name: str, config: RunConfig, lm: Any, segments: Sequence[Segment]) -> dict[str, Any]:

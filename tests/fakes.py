@@ -2,7 +2,8 @@
 
 A line's text comes back as the answer. Lines that begin with `!` go wrong on purpose:
 `!media why` (the file breaks off), `!crash why` (a bug while reading), `!engine why` (the segment
-fails), `!die why` (the engine raises), `!warn name` (a warning), `!sleep seconds`, `!fatal why`.
+fails), `!die why` (the engine raises), `!warn name` (a warning), `!sleep seconds`, `!fatal why`,
+`!ask` (answers with the question).
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class FakeEngine:
             time.sleep(float(why))
         if word == "!engine":
             answer |= {"text": "", "error": why}
+        if word == "!ask":
+            answer["text"] = str(segment.question)
         if word == "!warn":
             answer |= {"text": "warned", "warnings": (why,)}
         return Hypothesis(

@@ -17,6 +17,7 @@ BASE = Transcript(
     task="asr",
     language="en",
     target_language=None,
+    question=None,
     model="fake",
     model_revision=None,
     version="0",

@@ -8,7 +8,7 @@ import pytest
 
 from core.config import ReductionConfig, RunConfig
 from core.errors import UsageError
-from core.flags import notices, resolve, resolve_output
+from core.flags import no_question, notices, resolve, resolve_output
 
 ST = {"task": "st", "lang": "de"}
 
@@ -96,8 +96,6 @@ def test_start_layer_wins_and_must_exist() -> None:
         ({"task": "asd"}, "choose one of asr, st"),
         ({"task": "er", "lang": "de"}, "--language"),
         ({"lang": "de", "language": "en"}, "differ"),
-        ({"task": "sqa"}, "--question"),
-        ({"task": "chat"}, "--prompt"),
         ({"question": "who?"}, "--task sqa"),
         ({"reduce": 0.95}, "0 to 0.9"),
         ({"reduce": -0.1}, "0 to 0.9"),
@@ -194,6 +192,15 @@ def test_every_field_is_in_the_hash_or_known_to_be_harmless() -> None:
     assert resolve(**ST).settings_hash != resolve(task="st", lang="en").settings_hash
     one, other = (resolve(task="sqa", question=word).settings_hash for word in ("who?", "when?"))
     assert one != other
+
+
+@pytest.mark.parametrize("words", [{"question": "who?"}, {"prompt": "Say who."}])
+def test_a_question_for_all_or_one_for_each(words: dict[str, Any]) -> None:
+    assert resolve(task="sqa").asks_each
+    assert not resolve(task="sqa", **words).asks_each
+    assert not resolve(task="er").asks_each
+    assert "--question" in no_question("sqa")
+    assert "--prompt" in no_question("chat")
 
 
 def test_a_model_folder_is_one_however_it_is_written(

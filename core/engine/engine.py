@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Self
 
 import torch
+from torch import Tensor
 
 from ..config import RunConfig
 from ..errors import FastAdaSPError, UsageError
@@ -30,6 +31,7 @@ _CPU_BATCH, _GPU_BATCH = 8, 32
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
 _LOOP_PERIODS, _LOOP_TIMES = range(1, 21), 4
 _LOOP = "repetition"
+Prompt = tuple[list[int], list[int]]
 _PAID_TWICE = (
     *("encode_s", "prefill_s", "decode_s"),
     *("encoder_flops", "prefill_flops", "decode_flops"),
@@ -56,7 +58,8 @@ class Engine:
             config.task, config.language, config.target_language, config.question, config.prompt
         )
         lm.check(self.request)
-        self.before, self.after = lm.prompt_ids(self.request)
+        self._texts: dict[str | None, Prompt] = {}
+        self.before, self.after = self._prompt(None)
         self.shape = lm.decoder_shape
         wanted = config.reduction
         first = wanted.first_layer(self.shape.layers)
@@ -116,9 +119,12 @@ class Engine:
         clock = Clock(self.lm.device)
         encoded = self.lm.encode([segment.samples for segment in batch])
         audio = encoded.tokens
-        head, tail = self.lm.embed(self.before), self.lm.embed(self.after)
-        embedded = [torch.cat([head, row.to(head.dtype), tail]) for row in audio]
-        prompts = [PromptLengths(len(self.before), len(row), len(self.after)) for row in audio]
+        texts = [self._prompt(segment.question) for segment in batch]
+        embedded = [self._embedded(text, row) for text, row in zip(texts, audio, strict=True)]
+        prompts = [
+            PromptLengths(len(before), len(row), len(after))
+            for (before, after), row in zip(texts, audio, strict=True)
+        ]
         budgets = [solve(self.shape, self.schedule, prompt, target) for prompt in prompts]
         encode = clock.lap()
         kept = [budget.kept for budget in budgets]
@@ -139,6 +145,17 @@ class Engine:
             self._hypothesis(segment, len(batch), answer, budget, cost)
             for segment, answer, budget, cost in zip(batch, answers, budgets, spent, strict=True)
         ]
+
+    def _prompt(self, question: str | None) -> Prompt:
+        """Ids around the audio; the run's own question, if it has one, goes first."""
+        if question not in self._texts:
+            asked = self.config.question or question
+            self._texts[question] = self.lm.prompt_ids(replace(self.request, question=asked))
+        return self._texts[question]
+
+    def _embedded(self, text: Prompt, audio: Tensor) -> Tensor:
+        head, tail = (self.lm.embed(ids) for ids in text)
+        return torch.cat([head, audio.to(head.dtype), tail])
 
     def _decode(
         self, start: Prefilled, batch: Sequence[Segment], mark: StepHook, no_repeat: int

@@ -10,13 +10,13 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import UsageError
-from ..records import Recording, Source
-from .manifest import is_manifest, paths_from_stream, read_manifest
+from ..records import Json, Recording, Source
+from .manifest import Entry, is_manifest, paths_from_stream, read_manifest
 
 # Containers that hold sound; a folder's other files are passed over. ".ts" is left out, because
 # folders of source code are full of it: name such a file itself.
@@ -37,6 +37,8 @@ class _Found:
     text: str | None = None
     error: str | None = None
     fixed: bool = False
+    question: str | None = None
+    row: Json = field(default_factory=dict)
 
 
 def discover(
@@ -46,8 +48,9 @@ def discover(
 
     An input is a file (whatever its extension), a folder (recursive; hidden entries and files
     that are no media by extension are passed over), a glob, a manifest (`.jsonl`/`.json` with
-    `audio_filepath` and optional `text` and `id`, or `.txt` with a path a line; paths are relative
-    to the manifest) or `-` (paths on stdin).
+    `audio_filepath` and optional `text`, `question` and `id`, or `.txt` with a path a line; paths
+    are relative to the manifest) or `-` (paths on stdin). A manifest that asks one file several
+    questions brings a recording for each.
 
     Ids are posix paths, safe as UTF-8 and as a place below an output folder: relative to the
     folder given (below the folder's own name when several are given), else the path as written,
@@ -94,20 +97,31 @@ def _source(item: str, many: bool, stdin: IO[bytes] | None, null: bool) -> Itera
 
 
 def _from_manifest(manifest: str) -> list[_Found]:
-    found = [
-        _Found(
-            path=entry.path,
-            id=_safe_id(entry.id or entry.written),
-            text=entry.text,
-            error=_trouble(entry.path),
-            fixed=entry.id is not None,
-        )
-        for entry in read_manifest(manifest)
-    ]
+    first: dict[str, str | None] = {}  # path -> the first question about it
+    found = []
+    for entry in read_manifest(manifest):
+        another = first.setdefault(entry.path, entry.question) != entry.question
+        found.append(_listed(entry, another))
     # somebody's notes beside the recordings, caught by the shell's "*"
     if manifest.lower().endswith(".txt") and all(item.error for item in found):
         raise UsageError(f"{manifest}: none of its {len(found)} lines is the path of a file")
     return found
+
+
+def _listed(entry: Entry, another: bool) -> _Found:
+    """A row of a manifest; another question about a file is another recording."""
+    name = _safe_id(entry.id or entry.written)
+    if another and entry.id is None:
+        name = _tell_apart(name, entry.question or "")
+    return _Found(
+        path=entry.path,
+        id=name,
+        text=entry.text,
+        error=_trouble(entry.path),
+        fixed=another or entry.id is not None,
+        question=entry.question,
+        row=entry.row,
+    )
 
 
 def _expand(item: str, many: bool) -> Iterator[_Found]:
@@ -226,8 +240,8 @@ def _real(path: str) -> str:
         return path
 
 
-def _tell_apart(name: str, real: str) -> str:
-    digest = hashlib.sha256(real.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+def _tell_apart(name: str, by: str) -> str:
+    digest = hashlib.sha256(by.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     path = PurePosixPath(name)
     return str(path.with_name(f"{path.stem}~{digest}{path.suffix}"))
 
@@ -237,7 +251,9 @@ def _usable(found: Iterable[_Found]) -> Iterator[Recording]:
     held: list[Recording] = []
     usable = False
     for item in found:
-        recording = Recording(item.id, Path(item.path), item.text, item.error)
+        recording = Recording(
+            item.id, Path(item.path), item.text, item.error, item.question, item.row
+        )
         if not usable and item.error is not None:
             held.append(recording)
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..errors import UsageError
@@ -25,12 +25,16 @@ class Entry:
         written: the path as it stands in the manifest.
         text: reference text, if given.
         id: the name that the manifest gives the recording, else None.
+        question: what is asked about it, if given.
+        row: the whole object of a JSON manifest.
     """
 
     path: str
     written: str
     text: str | None = None
     id: str | None = None
+    question: str | None = None
+    row: dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
 
 
 def is_manifest(path: str) -> bool:
@@ -57,8 +61,11 @@ def read_manifest(path: str) -> list[Entry]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             entry = _parse(line.rstrip(b"\r"), path, number)
-            if entry.id is not None and owner.setdefault(entry.id, entry.path) != entry.path:
-                raise UsageError(f"{path}:{number}: the id {entry.id!r} already names another file")
+            meant = entry.path + (entry.question or "")
+            if entry.id is not None and owner.setdefault(entry.id, meant) != meant:
+                raise UsageError(
+                    f"{path}:{number}: the id {entry.id!r} already names another file or question"
+                )
             entries.append(entry)
     return entries
 
@@ -126,8 +133,8 @@ def _from_json(line: bytes, folder: str, where: str) -> Entry:
         raise UsageError(f'{where}: no "audio_filepath"; expected {_EXAMPLE}')
     if value.get("offset"):
         raise UsageError(f'{where}: "offset" is not supported: cut the recording first')
-    name = _string(value, "id", where)
-    return Entry(os.path.join(folder, written), written, _string(value, "text", where), name)
+    name, text, question = (_string(value, key, where) for key in ("id", "text", "question"))
+    return Entry(os.path.join(folder, written), written, text, name, question, value)
 
 
 def _string(value: dict[str, Any], key: str, where: str) -> str | None:

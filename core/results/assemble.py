@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import string
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,8 +20,7 @@ from ..records import (
     Tokens,
     Transcript,
 )
-
-LABEL_TASKS = ("er", "sv")
+from .labels import LABELS, longest_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         warnings=_merged((*heard.warnings, *(w for a in answers for w in a.warnings))),
         text=heard.recording.text,
         pred_text=" ".join(span.text for span in spans if span.text),
-        label=_label(spans) if template.task in LABEL_TASKS else None,
+        label=longest_label(template.task, spans) if template.task in LABELS else None,
         segments=spans,
         coverage=_coverage(heard, spans),
         batch_size=max((answer.batch_size for answer in answers), default=None),
@@ -117,15 +114,6 @@ def _coverage(heard: Heard, spans: Sequence[Span]) -> float | None:
         return None
     written = sum(span.end - span.start for span in spans if span.text)
     return round(min(1.0, written / heard.heard_s), 4)
-
-
-def _label(spans: Sequence[Span]) -> str | None:
-    """The answer, bare; of several the one that holds for the longest time."""
-    seconds: Counter[str] = Counter()
-    for span in spans:
-        if word := span.text.strip().strip(string.punctuation).strip().lower():
-            seconds[word] += span.end - span.start  # type: ignore[assignment]
-    return seconds.most_common(1)[0][0] if seconds else None
 
 
 def _with_costs(record: Transcript, heard: Heard, costs: Sequence[Cost]) -> Transcript:

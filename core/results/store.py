@@ -29,7 +29,7 @@ class Sink(Protocol):
     def expect(self, ids: Iterable[str]) -> None:
         """Announce recordings that will come."""
 
-    def done(self, key: Key, source: Source) -> bool:
+    def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """Whether this recording and task needs no more work."""
 
     def write(self, record: Transcript) -> None:
@@ -46,7 +46,7 @@ class StreamSink:
     def expect(self, ids: Iterable[str]) -> None:
         """Nothing to prepare."""
 
-    def done(self, key: Key, source: Source) -> bool:
+    def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """A stream remembers nothing."""
         return False
 
@@ -71,7 +71,7 @@ class MemorySink:
     def expect(self, ids: Iterable[str]) -> None:
         """Nothing to prepare."""
 
-    def done(self, key: Key, source: Source) -> bool:
+    def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """Nothing was done before."""
         return False
 
@@ -84,6 +84,7 @@ class _Known(NamedTuple):
     """What the store remembers of a finished line."""
 
     source: Json
+    question: str | None
     offset: int
 
 
@@ -153,10 +154,13 @@ class Store:
         """Announce recordings, so that those with one stem get side files of their own."""
         self._side.expect(ids)
 
-    def done(self, key: Key, source: Source) -> bool:
-        """Whether an ok line of the same file and settings is there; completes its side files."""
+    def done(self, key: Key, source: Source, question: str | None = None) -> bool:
+        """Whether an ok line of the same file, question and settings is there.
+
+        Completes its side files.
+        """
         known = self._known.get(key)
-        if known is None or Source(**known.source) != source:
+        if known is None or (Source(**known.source), known.question) != (source, question):
             return False
         if self._side.missing(key[0]):
             with self.path.open("rb") as file:
@@ -214,7 +218,8 @@ class Store:
             if entry.key is not None:
                 self._lines.add(entry.key)
                 if entry.data["status"] == "ok" and not self._overwrite:
-                    self._known[entry.key] = _Known(entry.data["source"], offset)
+                    asked = entry.data.get("question")
+                    self._known[entry.key] = _Known(entry.data["source"], asked, offset)
             offset += len(entry.raw)
         self._side.expect(name for name, _ in self._lines)
 

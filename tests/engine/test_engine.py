@@ -21,7 +21,10 @@ from core.models.base import Encoded, SpeechLM
 from core.records import Segment, Waveform
 from tests.folders import save_tiny
 
-CARD = {"tasks": ["asr"], "prompts": {"asr": "transcribe the speech"}}
+CARD = {
+    "tasks": ["asr", "sqa"],
+    "prompts": {"asr": "transcribe the speech", "sqa": "{question}"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,27 @@ def test_a_batch_gives_what_single_segments_give(lm: SpeechLM) -> None:
         assert [found.text for found in together] == [found.text for found in alone]
         assert all(found.text for found in together)
         assert [(found.index, found.start) for found in together] == [(0, 0), (1, 10), (2, 20)]
+
+
+def test_segments_of_one_batch_may_ask_different_things(lm: SpeechLM) -> None:
+    asked = ["hello world", "translate the speech into german", None]
+    pieces = [
+        replace(piece, question=question)
+        for piece, question in zip(segments(1.9, 0.6, 1.2), asked, strict=True)
+    ]
+    with Engine(lm, config(task="sqa")) as engine:
+        together = engine.run(pieces)
+    for piece, found in zip(pieces, together, strict=True):
+        with Engine(lm, config(task="sqa", question=piece.question)) as engine:
+            alone = engine.run([replace(piece, question="hello")])[0]
+        if piece.question:
+            assert (alone.text, alone.cost.prompt_tokens) == (
+                found.text,
+                found.cost.prompt_tokens,
+            )
+    prompts = [found.cost.prompt_tokens - found.cost.audio_in for found in together]
+    assert prompts[0] - prompts[2] == 2
+    assert prompts[1] - prompts[2] == 5
 
 
 def test_costs_tell_what_was_cut(lm: SpeechLM) -> None:

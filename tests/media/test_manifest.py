@@ -63,6 +63,21 @@ def test_one_file_under_two_ids_of_a_manifest_is_done_twice(here: Path) -> None:
     assert ids("list.jsonl") == ["en", "de"]
 
 
+def test_several_questions_about_one_file_are_several_recordings(here: Path) -> None:
+    make("a.wav", "b.wav")
+    rows = [("a.wav", "who?"), ("a.wav", "when?"), ("b.wav", "who?"), ("a.wav", "who?")]
+    lines = [{"audio_filepath": name, "question": asked} for name, asked in rows]
+    Path("list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = find("list.jsonl")
+    assert [(item.path.name, item.question) for item in found] == rows[:3]
+    assert [item.row for item in found] == lines[:3]
+    assert found[0].id == "a.wav"
+    assert found[1].id.startswith("a~")
+    Path("list.jsonl").write_text("\n".join(json.dumps(line | {"id": "one"}) for line in lines))
+    with pytest.raises(UsageError, match="already names another file or question"):
+        discover(["list.jsonl"])
+
+
 def test_a_text_manifest(here: Path) -> None:
     make("data/a.wav", "data/with space.wav", "data/# one.wav")
     Path("data/list.txt").write_text("a.wav\r\n\nwith space.wav\n# one.wav\ngone.wav\n")

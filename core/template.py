@@ -1,0 +1,61 @@
+"""What every record of a run has in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .config import RunConfig
+from .records import SCHEMA_VERSION, Flops, Latency, Memory, Source, Tokens, Transcript
+
+if TYPE_CHECKING:
+    from .models.base import SpeechLM
+
+
+def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
+    """A record with all that is the same for every recording of the run."""
+    reduction = config.reduction
+    start_layer = None
+    if model is not None and reduction.method != "none" and reduction.reduce > 0:
+        start_layer = reduction.first_layer(model.decoder_shape.layers)
+    return Transcript(
+        schema_version=SCHEMA_VERSION,
+        id="",
+        audio_filepath="",
+        status="ok",
+        error=None,
+        warnings=(),
+        task=config.task,
+        language=config.language,
+        target_language=config.target_language,
+        question=config.question,
+        model=config.model,
+        model_revision=model.revision if model else None,
+        version=__version__,
+        preset=config.preset,
+        overrides=dict(config.overrides),
+        method=reduction.method,
+        schedule=reduction.schedule,
+        start_layer=start_layer,
+        positions=reduction.positions,
+        text=None,
+        pred_text="",
+        label=None,
+        segments=(),
+        coverage=None,
+        duration=None,
+        time=None,
+        rtf=None,
+        rtfx=None,
+        rtfx_model=None,
+        latency=Latency(),
+        tokens=Tokens(),
+        flops=Flops(reduction_target=reduction.reduce),
+        memory=Memory(),
+        device=str(model.device) if model else config.device,
+        dtype=str(model.dtype).removeprefix("torch.") if model else config.dtype,
+        batch_size=None,
+        num_beams=config.num_beams,
+        source=Source(),
+        settings_hash=config.settings_hash,
+    )
