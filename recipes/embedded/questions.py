@@ -1,0 +1,229 @@
+"""Questions about the clauses of a recording, each with its one right answer in spoken words.
+
+A pattern names some slots of a clause and asks for another. Every clause that has the named slots
+answers the question, so a question that two clauses answer differently is never asked. Each kind
+of question is sometimes "unknown", about as often as the others: the kind gives nothing away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Literal, NamedTuple
+
+from . import nouns, verbs
+from .grammar import Clause, Facts, draw_clause, english_words
+
+Kind = Literal["who", "what", "where", "when", "many", "quality", "receiver", "number"]
+
+Form = Literal["act", "gift", "stay", "located", "number"]
+"""A clause with object, with receiver too, without object, with "was", "the number is"."""
+
+UNKNOWN = "unknown"
+"""The answer when the recording does not tell."""
+
+UNKNOWN_SHARE = 0.2
+"""How often the recording does not tell."""
+
+LONGEST_ANSWER = 5
+"""Most words of an answer; nothing is asked that takes more."""
+
+
+class Question(NamedTuple):
+    """A question in lower case without punctuation, and its answer."""
+
+    kind: Kind
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """A question's wording with the slots it names in braces, and the slot it asks for."""
+
+    kind: Kind
+    wording: str
+    asked: str
+    forms: tuple[Form, ...]
+
+    @property
+    def named(self) -> list[str]:
+        """The slots that tell clauses apart: "was" is said of everything."""
+        slots = [word[1:-1] for word in self.wording.split() if word.startswith("{")]
+        return [slot for slot in slots if slot != "past" or self.forms != ("located",)]
+
+
+_PATTERNS = (
+    _Pattern("who", "who {past} the {noun}", "subject", ("act", "gift")),
+    _Pattern("who", "who {past} {place}", "subject", ("stay",)),
+    _Pattern("what", "what did {subject} {base}", "object", ("act", "gift")),
+    _Pattern("what", "what {past} {place}", "object", ("located",)),
+    _Pattern("where", "where did {subject} {base} the {noun}", "place", ("act",)),
+    _Pattern("where", "where did {subject} {base}", "place", ("stay",)),
+    _Pattern("where", "where {past} the {noun}", "place", ("located",)),
+    _Pattern("when", "when did {subject} {base} the {noun}", "time", ("act", "gift")),
+    _Pattern("when", "when did {subject} {base}", "time", ("stay",)),
+    _Pattern("when", "when {past} the {noun} {place}", "time", ("located",)),
+    _Pattern("many", "how many {noun} did {subject} {base}", "count", ("act", "gift")),
+    _Pattern("quality", "what kind of {noun} did {subject} {base}", "quality", ("act", "gift")),
+    _Pattern("quality", "what kind of {noun} {past} {place}", "quality", ("located",)),
+    _Pattern("receiver", "who did {subject} {base} the {noun} to", "receiver", ("gift",)),
+    _Pattern("number", "what is the number", "number", ("number",)),
+)
+
+# The rarer a clause, the likelier a question about it.
+_KNOWN_WEIGHTS: dict[Kind, int] = {
+    "who": 2,
+    "what": 2,
+    "where": 2,
+    "when": 2,
+    "many": 4,
+    "quality": 2,
+    "receiver": 8,
+    "number": 8,
+}
+# Per cent of each kind among the known answers, so that "unknown" has the same mixture.
+_UNKNOWN_WEIGHTS: dict[Kind, int] = {
+    "who": 18,
+    "what": 17,
+    "where": 14,
+    "when": 12,
+    "many": 13,
+    "quality": 13,
+    "receiver": 10,
+    "number": 3,
+}
+
+_SINGULAR = {thing.en_plural: thing.en for thing in nouns.THINGS}
+_PLURAL = {thing.en: thing.en_plural for thing in nouns.THINGS}
+
+
+def draw_question(rng: Random, clauses: Sequence[Clause]) -> Question:
+    """Ask about one of the clauses; in a fixed share the answer is "unknown"."""
+    facts = [clause.facts for clause in clauses if clause.facts is not None]
+    if len(facts) < len(clauses):
+        raise ValueError("a clause without facts, such as a joined one, cannot be asked about")
+    known = _known(facts) if rng.random() >= UNKNOWN_SHARE else []
+    if known:
+        kinds = sorted({question.kind for question in known})
+        kind = rng.choices(kinds, [_KNOWN_WEIGHTS[kind] for kind in kinds])[0]
+        return rng.choice([question for question in known if question.kind == kind])
+    heard = {word for clause in clauses for word in clause.en.split()}
+    while True:
+        question = _unknown(rng, facts, heard)
+        if question is not None:
+            return question
+
+
+def question_words() -> list[str]:
+    """Words of questions and answers that no recording speaks, sorted."""
+    fixed = {word for pattern in _PATTERNS for word in pattern.wording.split() if "{" not in word}
+    bases = {
+        verb.base
+        for table in (verbs.TRANSITIVE, verbs.DITRANSITIVE, verbs.INTRANSITIVE)
+        for verb in table
+    }
+    return sorted((fixed | bases | {UNKNOWN}) - set(english_words()))
+
+
+def _known(facts: list[Facts]) -> list[Question]:
+    """List the questions that the recording answers, each in one way only."""
+    questions = []
+    for pattern, fact in _told(_PATTERNS, facts):
+        answer = _slot(fact, pattern.asked)
+        alone = _answers(pattern, fact, facts) == {answer}
+        if answer and alone and len(answer.split()) <= LONGEST_ANSWER:
+            questions.append(Question(pattern.kind, _worded(pattern, fact), answer))
+    return questions
+
+
+def _unknown(rng: Random, facts: list[Facts], heard: set[str]) -> Question | None:
+    """Try to ask for what nobody says: a slot left open, or a clause with a foreign slot."""
+    kind = rng.choices(list(_UNKNOWN_WEIGHTS), list(_UNKNOWN_WEIGHTS.values()))[0]
+    patterns = [pattern for pattern in _PATTERNS if pattern.kind == kind]
+    told = _told(patterns, facts)
+    if told:
+        pattern, fact = rng.choice(told)
+        if _slot(fact, pattern.asked) or _uncountable(pattern, fact) or rng.random() < 0.5:
+            fact = _with_foreign_slot(rng, pattern, fact, heard)
+    else:
+        pattern = rng.choice(patterns)
+        fact = _foreign(rng, pattern.forms)
+    if _answers(pattern, fact, facts) - {""}:
+        return None
+    return Question(kind, _worded(pattern, fact), UNKNOWN)
+
+
+def _with_foreign_slot(rng: Random, pattern: _Pattern, fact: Facts, heard: set[str]) -> Facts:
+    """Replace one named slot by a word that is not in the recording."""
+    if not pattern.named:
+        return fact
+    named = rng.choice(pattern.named)
+    slot = "past" if named == "base" else named  # a recording says verbs in the past tense only
+    foreign = _foreign(rng, (_form(fact),))
+    while _heard(_slot(foreign, slot), heard):
+        foreign = _foreign(rng, (_form(fact),))
+    if slot == "past":
+        return replace(fact, past=foreign.past, base=foreign.base)
+    changes = {slot: _slot(foreign, slot)}
+    return replace(fact, **changes)
+
+
+def _foreign(rng: Random, forms: tuple[Form, ...]) -> Facts:
+    """Draw the facts of a clause of one of the forms."""
+    while True:
+        facts = draw_clause(rng, "train").facts
+        if facts is not None and _form(facts) in forms:
+            return facts
+
+
+def _heard(phrase: str, heard: set[str]) -> bool:
+    last = phrase.split()[-1]
+    return not heard.isdisjoint((last, _SINGULAR.get(last, last), _PLURAL.get(last, last)))
+
+
+def _told(patterns: Sequence[_Pattern], facts: list[Facts]) -> list[tuple[_Pattern, Facts]]:
+    return [
+        (pattern, fact) for pattern in patterns for fact in facts if _form(fact) in pattern.forms
+    ]
+
+
+def _answers(pattern: _Pattern, fact: Facts, facts: list[Facts]) -> set[str]:
+    """Collect what the clauses answer; whatever lay in the kitchen "was in the kitchen" too."""
+    any_form = pattern.forms == ("located",)
+    return {
+        _slot(other, pattern.asked)
+        for other in facts
+        if (any_form or _form(other) in pattern.forms)
+        and all(_same(_slot(fact, slot), _slot(other, slot)) for slot in pattern.named)
+    }
+
+
+def _same(one: str, other: str) -> bool:
+    """Compare slots; "the apple" may be one of "the apples"."""
+    return _SINGULAR.get(one, one) == _SINGULAR.get(other, other)
+
+
+def _uncountable(pattern: _Pattern, fact: Facts) -> bool:
+    """Whether the count is asked of a single thing, which is no open question."""
+    return pattern.kind == "many" and fact.noun not in _SINGULAR
+
+
+def _worded(pattern: _Pattern, fact: Facts) -> str:
+    noun = _PLURAL.get(fact.noun, fact.noun) if pattern.kind == "many" else fact.noun
+    return pattern.wording.format(
+        subject=fact.subject, past=fact.past, base=fact.base, noun=noun, place=fact.place
+    )
+
+
+def _slot(fact: Facts, name: str) -> str:
+    return str(getattr(fact, name))
+
+
+def _form(fact: Facts) -> Form:
+    if fact.number:
+        return "number"
+    if not fact.subject:
+        return "located"
+    if not fact.noun:
+        return "stay"
+    return "gift" if fact.receiver else "act"
