@@ -11,8 +11,8 @@ from .speech import SAMPLE_RATE, Samples
 _TELEPHONE_HZ = 3_700.0
 
 
-def augment(samples: Samples, rng: np.random.Generator) -> Samples:
-    """Return a copy in a random room, over a random channel, with random noise and level.
+def augment(samples: Samples, rng: np.random.Generator, level_db: float) -> Samples:
+    """Return a copy in a random room, over a random channel, with random noise, at a level.
 
     Three in ten recordings get a room, two in ten lose what lies above the telephone band, three
     in four get noise at 8 to 40 dB.
@@ -25,7 +25,7 @@ def augment(samples: Samples, rng: np.random.Generator) -> Samples:
     sound = np.fft.irfft(spectrum, size)[: len(samples)].astype(np.float32)
     if rng.random() < 0.75:
         sound = add_noise(sound, float(rng.uniform(8, 40)), rng)
-    return set_level(sound, float(rng.uniform(-18, -1)))
+    return set_level(sound, level_db)
 
 
 def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samples:

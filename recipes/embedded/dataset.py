@@ -8,6 +8,7 @@ so that every task sees exactly what it would see alone.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .features import N_MELS, encoder_lengths, floor_of
-from .tasks import TASKS, Texts
+from .moods import MOODS
+from .tasks import examples_of
 from .tokens import answer_ids, prompt_ids
 
 IGNORED = -100
 """Label of a position that no loss looks at."""
 
 _MAX_MASKS, _MAX_BANDS, _MAX_FRAMES = 2, 12, 10  # SpecAugment, light
+_WARPED, _WARP = 0.4, 0.12  # vocal tract length perturbation: share of recordings, reach
+_LEVEL_SHIFT = 0.04  # 1.6 dB: loudness tells moods apart, so it must not be blurred more
+_CACHED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,9 @@ class Batch:
 
     mel (B, N_MELS, T); frames (B,) encoder frames; tokens (B,) audio tokens; phones (B, T / 2) and
     words (B, T / 4) frame labels; ids, positions, labels (B, S); is_audio (B, S); visible
-    (B, 1, S, S); transcript (sum of lengths,) word numbers and transcript_lengths (B,) for CTC.
+    (B, 1, S, S); weights (B, S) of the labels; voices and moods (B, T / 4) frame labels;
+    transcript (sum of lengths,) word numbers and transcript_lengths (B,) for CTC, and likewise
+    sounds, phoneme numbers of recordings without alignment; a length of 0 has no CTC.
     """
 
     mel: Tensor
@@ -64,8 +71,13 @@ class Batch:
     labels: Tensor
     is_audio: Tensor
     visible: Tensor
+    weights: Tensor
+    voices: Tensor
+    moods: Tensor
     transcript: Tensor
     transcript_lengths: Tensor
+    sounds: Tensor
+    sounds_lengths: Tensor
     seconds: float
 
 
@@ -99,26 +111,48 @@ def group_by_length(items: list[Item], batch_seconds: float, rng: Random) -> lis
     return batches
 
 
-def phone_table(items: Iterable[Item]) -> dict[str, int]:
-    """Number the phoneme names from 1; 0 stands for silence, unnamed phonemes are ignored."""
-    names = {name for item in items for _, name, _ in item.row["phones"]} - {"", "_"}
-    return {name: number for number, name in enumerate(sorted(names), start=1)}
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Numbers of what the frame losses tell apart, from 1 (0: silence), voices and moods from 0."""
+
+    phones: dict[str, int]
+    words: dict[str, int]
+    voices: dict[str, int]
+    moods: dict[str, int]
+
+
+def tables_of(items: Iterable[Item], words: list[str]) -> Tables:
+    """Number the phonemes and voices of a data set; unnamed phonemes are ignored."""
+    phones: set[str] = set()
+    voices: set[str] = set()
+    for item in items:
+        phones.update(name for _, name, _ in item.row["phones"])
+        voices.update(variant for _, variant in item.row["turns"])
+    return Tables(
+        _numbered(sorted(phones - {"", "_"}), 1),
+        _numbered(words, 1),
+        _numbered(sorted(voices), 0),
+        _numbered(list(MOODS), 0),
+    )
+
+
+def _numbered(names: Iterable[str], first: int) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names, start=first)}
 
 
 class Collator:
-    """Turns items into a `Batch`, with SpecAugment drawn from its own generator."""
+    """Turns items into a `Batch`, with SpecAugment and questions drawn from its own generators."""
 
-    def __init__(self, processor: Any, phones: dict[str, int], words: list[str], seed: int) -> None:
-        """Take the phoneme numbers and the words that the frame losses know."""
+    def __init__(self, processor: Any, tables: Tables, seed: int) -> None:
+        """Take the numbers that the frame losses know."""
         self._processor = processor
-        self._phones = phones
-        self._words = {word: number for number, word in enumerate(words, start=1)}
-        self._rng = np.random.default_rng(seed)
-        prompts = [prompt_ids(processor, name) for name in TASKS]
-        self._prefix = prompts[0][0]
-        self._suffixes = {name: after for name, (_, after) in zip(TASKS, prompts, strict=True)}
+        self._tables = tables
+        self._noise = np.random.default_rng(seed)
+        self._rng = Random(seed)
+        self._prefix, _ = prompt_ids(processor, "")
         self._audio = processor.tokenizer.convert_tokens_to_ids(processor.audio_token)
-        self._answers: dict[str, list[int]] = {}
+        self._suffix = lru_cache(_CACHED)(lambda prompt: prompt_ids(processor, prompt)[1])
+        self._answer = lru_cache(_CACHED)(lambda answer: answer_ids(processor, answer))
 
     def __call__(self, items: list[Item], augmented: bool = True) -> Batch:
         """Collate items of similar length; `augmented` masks bands and frames."""
@@ -132,8 +166,14 @@ class Collator:
         lengths = [encoder_lengths(len(source)) for source in mels]
         tokens = [count for _, count in lengths]
         phones, words = self._frame_labels(items, lengths, frames)
-        transcripts = [[self._words[w] for w in item.row["text"].split()] for item in items]
-        ids, positions, labels, groups = self._pack(items, tokens)
+        voices, moods = self._speaker_labels(items, words)
+        said = [[self._tables.words[w] for w in item.row["text"].split()] for item in items]
+        # espeak names a few phonemes of the readings that no grammar word has
+        heard = [
+            [self._tables.phones[s] for s in item.row["sounds"] if s in self._tables.phones]
+            for item in items
+        ]
+        ids, positions, labels, groups, weights = self._pack(items, tokens)
         return Batch(
             mel=torch.from_numpy(mel).transpose(1, 2),
             frames=torch.tensor([count for count, _ in lengths]),
@@ -145,72 +185,97 @@ class Collator:
             labels=labels,
             is_audio=ids == self._audio,
             visible=_visible(groups),
-            transcript=torch.tensor([number for line in transcripts for number in line]),
-            transcript_lengths=torch.tensor([len(line) for line in transcripts]),
+            weights=weights,
+            voices=voices,
+            moods=moods,
+            transcript=torch.tensor([number for line in said for number in line]),
+            transcript_lengths=torch.tensor([len(line) for line in said]),
+            sounds=torch.tensor([number for line in heard for number in line]),
+            sounds_lengths=torch.tensor([len(line) for line in heard]),
             seconds=sum(item.seconds for item in items),
         )
 
     def _masked(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Shift the level a little and overwrite random bands and frames with the mean."""
-        mel += self._rng.uniform(-0.15, 0.15)
+        """Make another speaker, shift the level a little, overwrite bands and frames."""
+        if self._noise.random() < _WARPED:
+            mel = _warped(mel, float(self._noise.uniform(1 - _WARP, 1 + _WARP)))
+        mel += self._noise.uniform(-_LEVEL_SHIFT, _LEVEL_SHIFT)
         mean = mel.mean()
         for _ in range(_MAX_MASKS):
-            bands = int(self._rng.integers(_MAX_BANDS))
-            first = int(self._rng.integers(N_MELS - bands))
+            bands = int(self._noise.integers(_MAX_BANDS))
+            first = int(self._noise.integers(N_MELS - bands))
             mel[:, first : first + bands] = mean
-            span = min(int(self._rng.integers(_MAX_FRAMES)), len(mel) - 1)
-            first = int(self._rng.integers(len(mel) - span))
+            span = min(int(self._noise.integers(_MAX_FRAMES)), len(mel) - 1)
+            first = int(self._noise.integers(len(mel) - span))
             mel[first : first + span] = mean
         return mel
 
     def _frame_labels(
         self, items: list[Item], lengths: list[tuple[int, int]], frames: int
     ) -> tuple[Tensor, Tensor]:
+        numbers = self._tables
         phones = np.full((len(items), frames // 2), IGNORED, np.int64)
         words = np.full((len(items), frames // 4), IGNORED, np.int64)
         for row, (item, (n_frames, n_tokens)) in enumerate(zip(items, lengths, strict=True)):
             said = item.row["text"].split()
             by_frame = np.zeros(n_frames, np.int64)
+            if not item.row["phones"]:
+                continue
             phones[row, :n_frames] = 0
             for start, name, word in item.row["phones"]:
-                known = 0 if name == "_" or word < 0 else self._phones.get(name, IGNORED)
+                known = 0 if name == "_" or word < 0 else numbers.phones.get(name, IGNORED)
                 phones[row, start:n_frames] = known
-                by_frame[start:] = self._words[said[word]] if word >= 0 else 0
+                by_frame[start:] = numbers.words[said[word]] if word >= 0 else 0
             words[row, :n_tokens] = by_frame[: 2 * n_tokens : 2]
         return torch.from_numpy(phones), torch.from_numpy(words)
 
-    def _pack(self, items: list[Item], tokens: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ids, positions, labels and groups (B, S); group 0 is shared, -1 is padding."""
+    def _speaker_labels(self, items: list[Item], words: Tensor) -> tuple[Tensor, Tensor]:
+        """Who speaks and in what mood, at the audio tokens where somebody speaks."""
+        voices, moods = torch.full_like(words, IGNORED), torch.full_like(words, IGNORED)
+        for row, item in enumerate(items):
+            for start, variant in item.row["turns"]:
+                voices[row, start // 2 :] = self._tables.voices[variant]
+            moods[row] = self._tables.moods.get(item.row["mood"], IGNORED)
+        silent = words <= 0
+        return voices.masked_fill(silent, IGNORED), moods.masked_fill(silent, IGNORED)
+
+    def _pack(self, items: list[Item], tokens: list[int]) -> list[Tensor]:
+        """Return ids, positions, labels, groups (0 shared, -1 padding), label weights (B, S)."""
         rows = [self._pack_one(item, count) for item, count in zip(items, tokens, strict=True)]
         size = max(len(row[0]) for row in rows)
-        fills = (self._processor.tokenizer.pad_token_id, 0, IGNORED, -1)
+        fills = (self._processor.tokenizer.pad_token_id, 0, IGNORED, -1, 0.0)
         packed = []
         for column, fill in enumerate(fills):
-            full = np.full((len(rows), size), fill, np.int64)
+            full = np.full((len(rows), size), fill)
             for target, row in zip(full, rows, strict=True):
                 target[: len(row[column])] = row[column]
             packed.append(torch.from_numpy(full))
-        ids, positions, labels, groups = packed
-        return ids, positions, labels, groups
+        packed[-1] = packed[-1].float()
+        return packed
 
-    def _pack_one(self, item: Item, tokens: int) -> tuple[list[int], ...]:
-        texts = Texts(item.row["text"], item.row["translation"])
+    def _pack_one(self, item: Item, tokens: int) -> tuple[list[Any], ...]:
         ids = self._prefix + [self._audio] * tokens
         shared = len(ids)
         positions, labels, groups = list(range(shared)), [IGNORED] * shared, [0] * shared
-        for group, (name, task) in enumerate(TASKS.items(), start=1):
-            question, answer = self._suffixes[name], self._answer(task.answer(texts))
+        weights = [0.0] * shared
+        for group, asked in enumerate(examples_of(item.row, self._rng), start=1):
+            question, answer = self._suffix(asked.prompt), self._answer(asked.answer)
             length = len(question) + len(answer)
             ids = ids + question + answer
             positions += range(shared, shared + length)
             labels += [IGNORED] * len(question) + answer
             groups += [group] * length
-        return ids, positions, labels, groups
+            weights += [asked.weight] * length
+        return ids, positions, labels, groups, weights
 
-    def _answer(self, text: str) -> list[int]:
-        if text not in self._answers:
-            self._answers[text] = answer_ids(self._processor, text)
-        return self._answers[text]
+
+def _warped(mel: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """Stretch the mel axis (n_frames, N_MELS): a longer or shorter vocal tract."""
+    source = np.minimum(np.arange(N_MELS) * factor, N_MELS - 1.001)
+    below = source.astype(np.intp)
+    share = (source - below).astype(np.float32)
+    warped: NDArray[np.float32] = mel[:, below] * (1 - share) + mel[:, below + 1] * share
+    return warped
 
 
 def _visible(groups: Tensor) -> Tensor:

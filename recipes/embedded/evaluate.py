@@ -3,10 +3,12 @@
     python -m recipes.embedded.evaluate --model FOLDER --heldout DIR
 
 Every recording takes the standard path: processor with 30 s padding, then greedy `generate`.
-Prints one JSON object per set: WER in percent by jiwer, BLEU by sacrebleu, both per kind too.
+Prints one JSON object per set and task: WER in percent by jiwer (per kind too), BLEU by sacrebleu,
+or the share of exact answers.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,10 +21,14 @@ from tqdm import tqdm
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
 from .speech import SAMPLE_RATE
-from .tasks import TASKS
+from .tasks import SPEAKERS, TASKS
 from .tokens import chat_text
 
 Row = dict[str, Any]
+
+
+TASK_OF = {"speech": "asr", "long": "asr", "digits": "asr", "er": "er", "sv": "sv", "sqa": "sqa"}
+"""What each held-out set asks for; speech asks for st too."""
 
 
 def main(
@@ -35,20 +41,17 @@ def main(
     threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
     hypotheses: Annotated[Path | None, typer.Option(help="JSONL file for the outputs.")] = None,
 ) -> None:
-    """Evaluate the asr task on every set and the st task on speech."""
+    """Evaluate every set on its task, speech on asr and st."""
     torch.set_num_threads(threads)
     decoder = Decoder(model, batch_size)
     outputs: list[Row] = []
     for folder in sorted(path.parent for path in heldout.glob("*/manifest.jsonl")):
         rows = read_manifest(folder, limit)
-        for row, text in zip(rows, decoder(rows, "asr"), strict=True):
-            row["asr"] = text
-        scores: Row = {"set": folder.name, "recordings": len(rows), **word_errors(rows)}
-        if folder.name == "speech":
-            for row, text in zip(rows, decoder(rows, "st"), strict=True):
-                row["st"] = text
-            scores.update(bleu(rows))
-        typer.echo(json.dumps(scores))
+        for task in (TASK_OF[folder.name], *(("st",) if folder.name == "speech" else ())):
+            for row, text in zip(rows, decoder(rows, task), strict=True):
+                row[task] = text
+            scores = SCORES[task](rows)
+            typer.echo(json.dumps({"set": folder.name, "recordings": len(rows), **scores}))
         outputs += rows
     if hypotheses:
         lines = (json.dumps(row, ensure_ascii=False, default=str) for row in outputs)
@@ -69,15 +72,15 @@ class Decoder:
 
     def __call__(self, rows: list[Row], task: str) -> list[str]:
         """Return one text per row for a task of `TASKS`."""
-        prompt = chat_text(self._processor, TASKS[task].prompt)
         texts: list[str] = []
         for start in tqdm(range(0, len(rows), self._batch_size), desc=task):
-            texts += self._batch(rows[start : start + self._batch_size], prompt)
+            texts += self._batch(rows[start : start + self._batch_size], task)
         return texts
 
-    def _batch(self, rows: list[Row], prompt: str) -> list[str]:
+    def _batch(self, rows: list[Row], task: str) -> list[str]:
+        prompts = [TASKS[task].prompt if task in TASKS else row["question"] for row in rows]
         inputs = self._processor(
-            text=[prompt] * len(rows),
+            text=[chat_text(self._processor, prompt) for prompt in prompts],
             audio=[soundfile.read(row["path"], dtype="float32")[0] for row in rows],
             sampling_rate=SAMPLE_RATE,
             return_tensors="pt",
@@ -110,10 +113,30 @@ def word_errors(rows: list[Row]) -> Row:
     }
 
 
+def accuracy(task: str, key: str) -> Callable[[list[Row]], Row]:
+    """Return a function that scores a task in percent of answers equal to `key` of the row."""
+
+    def score(rows: list[Row]) -> Row:
+        wanted = [str(SPEAKERS.get(row[key], row[key])) for row in rows]
+        right = sum(row[task] == answer for row, answer in zip(rows, wanted, strict=True))
+        return {f"{task}_accuracy": round(100 * right / len(rows), 2)}
+
+    return score
+
+
 def bleu(rows: list[Row]) -> Row:
     """Return the corpus BLEU of `st` against `translation`, sacrebleu's default."""
     score = sacrebleu.corpus_bleu([r["st"] for r in rows], [[r["translation"] for r in rows]])
     return {"bleu": round(score.score, 2)}
+
+
+SCORES: dict[str, Callable[[list[Row]], Row]] = {
+    "asr": word_errors,
+    "st": bleu,
+    "er": accuracy("er", "emotion"),
+    "sv": accuracy("sv", "speakers"),
+    "sqa": accuracy("sqa", "answer"),
+}
 
 
 if __name__ == "__main__":

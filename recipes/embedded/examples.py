@@ -17,6 +17,7 @@ import typer
 
 from .augment import add_noise, set_level, silence
 from .grammar import Clause, draw_clause, join
+from .moods import draw_mood, draw_prosody
 from .speech import SAMPLE_RATE, Samples, Synthesiser
 from .utterance import Kind, Source
 from .voices import Voice, draw_voice
@@ -66,7 +67,7 @@ def main(
 
 
 def _short(source: Source, kind: Kind, snr_db: float | None) -> Recording:
-    utterance = source.draw(kind)
+    utterance = source.draw_one(kind)
     samples = utterance.speech.samples
     if snr_db is not None:
         samples = add_noise(samples, snr_db, source.noise)
@@ -77,15 +78,19 @@ def _long(source: Source, seconds: float) -> Recording:
     """Say single sentences with pauses of 0.4 to 1 s until `seconds` are full."""
     parts: list[Samples] = []
     clauses: list[Clause] = []
-    voice = draw_voice(source.noise, "heldout")
+    voice = _anybody(source)
     while sum(map(len, parts)) < seconds * SAMPLE_RATE:
         if len(clauses) % _VOICE_SENTENCES == 0:
-            voice = draw_voice(source.noise, "heldout")
+            voice = _anybody(source)
         clauses.append(draw_clause(source.rng, "heldout"))
         parts.append(_spoken(source, clauses[-1].en, voice))
         parts.append(silence(source.rng.uniform(0.4, 1.0)))
     samples = add_noise(np.concatenate(parts), _LONG_SNR_DB, source.noise)
     return Recording(samples, join(clauses, [None] * (len(clauses) - 1)))
+
+
+def _anybody(source: Source) -> Voice:
+    return draw_voice(source.noise, "heldout", draw_prosody(source.noise, draw_mood(source.noise)))
 
 
 def _spoken(source: Source, text: str, voice: Voice) -> Samples:

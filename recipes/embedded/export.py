@@ -13,13 +13,17 @@ import torch
 import typer
 
 from .model import build_model
-from .tasks import TASKS
+from .tasks import QUESTION, TASKS
 from .tokens import build_processor
 from .train import CHECKPOINT
 
 CARD = {
-    "tasks": list(TASKS),
-    "prompts": {name: task.prompt for name, task in TASKS.items()},
+    "tasks": [*TASKS, "sqa", "chat"],
+    "prompts": {
+        **{name: task.prompt for name, task in TASKS.items()},
+        "sqa": QUESTION,
+        "chat": QUESTION,
+    },
     "source_languages": ["en"],
     "target_languages": ["de"],
     "chunk_seconds": 5,

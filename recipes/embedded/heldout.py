@@ -2,15 +2,17 @@
 
     python -m recipes.embedded.heldout --out DIR --digits FOLDER
 
-`DIR/speech` holds one- and two-clause sentences by held-out voices, `DIR/digits` strings of real
-digits by the held-out speaker. Each folder has a `manifest.jsonl` beside its recordings.
+A folder a set, each with a `manifest.jsonl` beside its recordings: `speech` (one to three clauses:
+asr, st), `long` (10 to 30 s: asr), `digits` (strings of real digits by the held-out speaker: asr),
+`er` (every mood equally often), `sv` (every recording by one speaker and by two) and `sqa` (one
+question a recording).
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
@@ -19,63 +21,106 @@ from tqdm import tqdm
 
 from .augment import add_noise, set_level
 from .digits import load_digits
+from .moods import MOODS
 from .speech import SAMPLE_RATE, Samples, Synthesiser
 from .utterance import Kind, Source, Utterance
 
-TWO_CLAUSES = 0.25
-"""Share of two-clause recordings in the speech set."""
+SETS = ("speech", "long", "digits", "er", "sv", "sqa")
+
+_SPEECH: dict[Kind, float] = {"one": 0.5, "two": 0.3, "three": 0.2}
+_ASKED: dict[Kind, float] = {"one": 0.5, "two": 0.25, "turns": 0.15, "number": 0.1}
+_LONG_SECONDS = 10.0
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for both sets.")],
+    out: Annotated[Path, typer.Option(help="Folder for the sets.")],
     digits: Annotated[
         Path | None, typer.Option(help="Data folder with real digits; none: no digits set.")
     ] = None,
-    speech_size: Annotated[int, typer.Option(help="Recordings in the speech set.")] = 400,
-    digits_size: Annotated[int, typer.Option(help="Strings in the digits set.")] = 120,
-    snr_db: Annotated[float, typer.Option(help="Signal-to-noise ratio of the speech set.")] = 20.0,
+    size: Annotated[int, typer.Option(help="Recordings in a set.", min=4)] = 400,
+    snr_db: Annotated[float, typer.Option(help="Signal-to-noise ratio; real digits: none.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 7,
 ) -> None:
     """Write the held-out recordings and their manifests."""
-    n_two = round(TWO_CLAUSES * speech_size)
-    kinds: list[Kind] = ["two" if i < n_two else "one" for i in range(speech_size)]
-    source = Source(
-        split="heldout",
-        rng=Random(f"heldout/{seed}"),
-        noise=np.random.default_rng((seed, 0)),
-        synthesiser=Synthesiser(),
-        digits=load_digits(digits, "heldout") if digits else None,
-    )
-    write_set(out / "speech", source, tqdm(kinds), snr_db)
-    if digits:
-        real: list[Kind] = ["real"] * digits_size
-        write_set(out / "digits", source, tqdm(real), None)
+    synthesiser = Synthesiser()
+    bank = load_digits(digits, "heldout") if digits else None
+    for number, name in enumerate(SETS):
+        if name == "digits" and bank is None:
+            continue
+        source = Source(
+            split="heldout",
+            rng=Random(f"heldout/{seed}/{name}"),
+            noise=np.random.default_rng((seed, number)),
+            synthesiser=synthesiser,
+            digits=bank,
+        )
+        drawn = tqdm(_drawn(name, source, size), total=size, desc=name)
+        write_set(out / name, source, drawn, None if name == "digits" else snr_db)
 
 
-def write_set(folder: Path, source: Source, kinds: Iterable[Kind], snr_db: float | None) -> None:
-    """Draw one utterance per kind and write them; `snr_db` None adds no noise."""
+def _drawn(name: str, source: Source, size: int) -> Iterator[tuple[Utterance, dict[str, Any]]]:
+    """Utterances of a set with what its task asks for."""
+    for number in range(size):
+        if name == "speech":
+            utterance = source.draw_one(_one_of(source, _SPEECH))
+            yield utterance, {"translation": utterance.translation}
+        elif name == "er":
+            mood = number % len(MOODS)
+            utterance = next(
+                one for one in _endless(source, "one") if one.mood == tuple(MOODS)[mood]
+            )
+            yield utterance, {"emotion": utterance.mood}
+        elif name == "sv":
+            speakers = 1 + number % 2
+            utterance = next(one for one in _endless(source, "turns") if one.speakers == speakers)
+            yield utterance, {"speakers": speakers}
+        elif name == "sqa":
+            utterance = source.draw_one(_one_of(source, _ASKED))
+            asked = utterance.questions[0]
+            yield utterance, {"question": asked.question, "answer": asked.answer}
+        elif name == "long":
+            drawn = _endless(source, "long")
+            yield next(one for one in drawn if one.speech.seconds >= _LONG_SECONDS), {}
+        else:
+            yield source.draw_one("real"), {}
+
+
+def _endless(source: Source, kind: Kind) -> Iterator[Utterance]:
+    while True:
+        yield source.draw_one(kind)
+
+
+def _one_of(source: Source, shares: dict[Kind, float]) -> Kind:
+    return source.rng.choices(list(shares), weights=list(shares.values()))[0]
+
+
+def write_set(
+    folder: Path,
+    source: Source,
+    drawn: Iterator[tuple[Utterance, dict[str, Any]]],
+    snr_db: float | None,
+) -> None:
+    """Write utterances and their manifest; `snr_db` None adds no noise."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, kind in enumerate(kinds):
-        utterance = source.draw(kind)
+    for number, (utterance, asked) in enumerate(drawn):
         samples: Samples = utterance.speech.samples
         if snr_db is not None:
-            samples = set_level(add_noise(samples, snr_db, source.noise), -3.0)
-        name = f"{kind}-{number:04d}.wav"
-        soundfile.write(folder / name, samples, SAMPLE_RATE, subtype="PCM_16")
-        rows.append(_row(name, utterance, len(samples) / SAMPLE_RATE, snr_db))
+            samples = add_noise(samples, snr_db, source.noise)
+        name = f"{utterance.kind}-{number:04d}.wav"
+        soundfile.write(
+            folder / name, set_level(samples, utterance.level), SAMPLE_RATE, subtype="PCM_16"
+        )
+        rows.append({**_row(name, utterance, snr_db), **asked})
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "manifest.jsonl").write_text(text, encoding="utf-8")
 
 
-def _row(
-    name: str, utterance: Utterance, seconds: float, snr_db: float | None
-) -> dict[str, object]:
+def _row(name: str, utterance: Utterance, snr_db: float | None) -> dict[str, Any]:
     return {
         "audio_filepath": name,
         "text": utterance.text,
-        "translation": utterance.translation,
-        "duration": round(seconds, 3),
+        "duration": round(utterance.speech.seconds, 3),
         "speaker": utterance.speaker,
         "kind": utterance.kind,
         "snr_db": snr_db,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dataset import IGNORED, Batch
+from .dataset import IGNORED, Batch, Tables
 from .model import PHONE_LAYER, WIDTH
 
 
@@ -22,6 +22,9 @@ class Weights:
     phones: float = 0.5
     words: float = 0.5
     ctc: float = 0.1
+    sounds: float = 0.1
+    voices: float = 0.1
+    moods: float = 0.1
 
 
 class Losses(NamedTuple):
@@ -32,16 +35,24 @@ class Losses(NamedTuple):
     phones: Tensor
     words: Tensor
     ctc: Tensor
+    sounds: Tensor
+    voices: Tensor
+    moods: Tensor
+
+
+_AUXILIARY = Losses._fields[2:]
 
 
 class Heads(nn.Module):
     """Linear readouts for the frame losses; class 0 is silence (phones) or blank (words)."""
 
-    def __init__(self, n_phones: int, n_words: int) -> None:
-        """Make room for the numbered phonemes and words, which start at 1."""
+    def __init__(self, tables: Tables) -> None:
+        """Make room for everything that is numbered."""
         super().__init__()
-        self.phones = nn.Linear(WIDTH, n_phones + 1)
-        self.words = nn.Linear(WIDTH, n_words + 1)
+        self.phones = nn.Linear(WIDTH, len(tables.phones) + 1)
+        self.words = nn.Linear(WIDTH, len(tables.words) + 1)
+        self.voices = nn.Linear(WIDTH, len(tables.voices))
+        self.moods = nn.Linear(WIDTH, len(tables.moods))
 
 
 def encode(model: Any, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,35 +79,56 @@ def encode(model: Any, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
 def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
     """Run one packed batch through the model and score everything."""
     middle, audio = encode(model, batch.mel, batch.frames)
-    # silent frames of real recordings carry labels, their phonemes do not: cross-entropy skips them
-    phones = F.cross_entropy(
-        heads.phones(middle).flatten(0, 1), batch.phones.flatten(), ignore_index=IGNORED
+    phones, words = heads.phones(middle), heads.words(audio)
+    parts = {
+        "text": _text_loss(model, batch, audio),
+        # silent frames of real recordings have labels, their phonemes do not: they are skipped
+        "phones": _frame_loss(phones, batch.phones),
+        "words": _frame_loss(words, batch.words),
+        "ctc": _ctc_loss(words, batch.tokens, batch.transcript, batch.transcript_lengths),
+        "sounds": _ctc_loss(phones, batch.frames, batch.sounds, batch.sounds_lengths),
+        "voices": _frame_loss(heads.voices(audio), batch.voices),
+        "moods": _frame_loss(heads.moods(audio), batch.moods),
+    }
+    auxiliary = sum(getattr(weights, name) * parts[name] for name in _AUXILIARY)
+    return Losses(parts["text"] + auxiliary, **parts)
+
+
+def _frame_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the labelled frames; 0 where a batch has none."""
+    total = F.cross_entropy(
+        scores.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
     )
-    scores = heads.words(audio)
-    words = F.cross_entropy(scores.flatten(0, 1), batch.words.flatten(), ignore_index=IGNORED)
-    ctc = F.ctc_loss(
-        scores.log_softmax(-1).transpose(0, 1),
-        batch.transcript,
-        batch.tokens,
-        batch.transcript_lengths,
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def _ctc_loss(scores: Tensor, frames: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
+    """CTC per label over the rows that have labels; 0 where a batch has none."""
+    known = lengths > 0
+    if not known.any():
+        return scores.new_zeros(())
+    return F.ctc_loss(
+        scores[known].float().log_softmax(-1).transpose(0, 1),
+        labels,
+        frames[known],
+        lengths[known],
         zero_infinity=True,
     )
-    text = _text_loss(model, batch, audio)
-    total = text + weights.phones * phones + weights.words * words + weights.ctc * ctc
-    return Losses(total, text, phones, words, ctc)
 
 
 def _text_loss(model: Any, batch: Batch, audio: Tensor) -> Tensor:
     embedded = model.get_input_embeddings()(batch.ids)
     real = torch.arange(audio.shape[1])[None] < batch.tokens[:, None]
-    embedded[batch.is_audio] = audio[real]
+    embedded[batch.is_audio] = audio[real].to(embedded.dtype)
     hidden = model.model.language_model(
         inputs_embeds=embedded,
         attention_mask=batch.visible,
         position_ids=batch.positions,
         use_cache=False,
     ).last_hidden_state
-    labels = batch.labels[:, 1:]
+    labels, weights = batch.labels[:, 1:], batch.weights[:, 1:]
     asked = labels != IGNORED
     # the vocabulary head only where there is an answer: a third of the positions
-    return F.cross_entropy(model.lm_head(hidden[:, :-1][asked]), labels[asked])
+    scores = model.lm_head(hidden[:, :-1][asked]).float()
+    each = F.cross_entropy(scores, labels[asked], reduction="none")
+    return (each * weights[asked]).sum() / weights[asked].sum().clamp(min=1)

@@ -18,11 +18,11 @@ from transformers import (
 from .features import N_MELS
 from .tokens import AUDIO
 
-WIDTH = 160
+WIDTH = 192
 HEADS = 4
 ENCODER_LAYERS = 5
 DECODER_LAYERS = 8
-DECODER_FFN = 432
+DECODER_FFN = 512
 MAX_FRAMES = 1500
 """Encoder frames in 30 s: the standard window."""
 

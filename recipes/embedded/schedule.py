@@ -1,6 +1,7 @@
 """What changes in the course of training, as functions of the elapsed share of the time budget."""
 
 import math
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from .dataset import Item, group_by_length
 from .losses import Weights
 
-_STAGES = ((0.22, 3.2), (0.42, 6.0))
+_STAGES = ((0.12, 3.2), (0.28, 6.0), (0.42, 11.0))
 """Until this share of the time, only recordings shorter than this many seconds."""
 
 _WARM_UP_STEPS = 200
@@ -30,13 +31,16 @@ def rate_factor(progress: float, step: int) -> float:
 
 
 def loss_weights(progress: float) -> Weights:
-    """Return the weights of the auxiliary losses; the words' fades to a fifth.
+    """Return the weights of the auxiliary losses; those on the audio tokens fade to a fifth.
 
-    It makes the audio tokens of one word alike. That helps to learn and then only flattens what
+    They make the audio tokens of one word alike. That helps to learn and then only flattens what
     token reduction could tell apart.
     """
     fading = max(0.0, (progress - _WEAKEN_FROM) / (1 - _WEAKEN_FROM))
-    return Weights(words=0.5 * (1 - 0.8 * fading))
+    kept, full = 1 - 0.8 * fading, Weights()
+    return replace(
+        full, words=kept * full.words, voices=kept * full.voices, moods=kept * full.moods
+    )
 
 
 class Curriculum:

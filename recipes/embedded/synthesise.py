@@ -8,6 +8,7 @@ that an interrupted run goes on where it stopped.
 
 import json
 import multiprocessing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -21,20 +22,32 @@ from tqdm import tqdm
 from .augment import augment
 from .digits import load_digits
 from .features import feature_extractor, log_mel
-from .speech import SAMPLE_RATE, Synthesiser
+from .reads import Read, load_reads, stretched
+from .speech import SAMPLE_RATE, Samples, Synthesiser
 from .utterance import Kind, Source, Utterance
 
 UTTERANCES_PER_SHARD = 500
 MIXES: dict[str, dict[Kind, float]] = {
-    "all": {"one": 0.62, "two": 0.16, "three": 0.07, "digits": 0.05, "real": 0.10},
+    "all": {
+        "one": 0.33,
+        "turns": 0.24,
+        "two": 0.13,
+        "three": 0.07,
+        "long": 0.06,
+        "digits": 0.04,
+        "number": 0.05,
+        "real": 0.08,
+    },
     "digits": {"isolated": 0.4, "real": 0.6},
+    "reads": {},
 }
-"""Share of each kind among the utterances of a mix; without recordings "real" is "isolated".
+"""Share of each kind among the draws of a mix; without recordings "real" is "isolated".
 
-Shards of several mixes lie side by side. "digits" is there because real voices are few.
+Shards of several mixes lie side by side. "digits" is there because real voices are few, "reads"
+holds every real reading once a shard.
 """
 
-_MEAN_SECONDS = {"all": 3.85, "digits": 3.1}  # only to turn hours into a number of shards
+_SHARD_HOURS = {"all": 0.75, "digits": 0.43, "reads": 0.39}  # only to turn hours into shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +64,10 @@ class Job:
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
     digits: Annotated[
-        Path | None, typer.Option(help="Data folder with real digits and manifest.jsonl.")
+        Path | None, typer.Option(help="Data folder with real speech and manifest.jsonl.")
     ] = None,
     hours: Annotated[float, typer.Option(help="Hours of audio.", min=0.01)] = 60.0,
-    mix: Annotated[str, typer.Option(help="What to say: all or digits.")] = "all",
+    mix: Annotated[str, typer.Option(help="What to say: all, digits or reads.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
 ) -> None:
@@ -62,7 +75,9 @@ def main(
     if mix not in MIXES:
         raise typer.BadParameter(f"unknown mix {mix!r}: choose from {', '.join(MIXES)}")
     out.mkdir(parents=True, exist_ok=True)
-    count = max(1, round(hours * 3600 / _MEAN_SECONDS[mix] / UTTERANCES_PER_SHARD))
+    if mix == "reads" and digits is None:
+        raise typer.BadParameter("the mix reads needs --digits, the folder of real speech")
+    count = max(1, round(hours / _SHARD_HOURS[mix]))
     jobs = [Job(out, digits, mix, seed, shard) for shard in range(count)]
     missing = [job for job in jobs if not _index_of(job).exists()]
     # a fresh process per shard: espeak keeps state from one sentence to the next
@@ -74,22 +89,38 @@ def main(
 def _make_shard(job: Job) -> None:
     torch.set_num_threads(1)
     extractor = feature_extractor()
-    salt = list(MIXES).index(job.mix)
-    source = Source(
-        split="train",
-        rng=Random(f"{job.mix}/{job.seed}/{job.shard}"),
-        noise=np.random.default_rng((job.seed, job.shard, salt)),
-        synthesiser=Synthesiser(),
-        digits=load_digits(job.digits, "train") if job.digits else None,
-    )
+    noise = np.random.default_rng((job.seed, job.shard, list(MIXES).index(job.mix)))
     mels, rows, position = [], [], 0
-    for _ in range(UTTERANCES_PER_SHARD):
-        utterance = source.draw(_kind(source, MIXES[job.mix]))
-        mel = log_mel(extractor, augment(utterance.speech.samples, source.noise))
-        rows.append(_row(utterance, position, len(mel)))
+    for samples, row in _recordings(job, noise):
+        mel = log_mel(extractor, samples)
+        seconds = round(len(samples) / SAMPLE_RATE, 3)
+        rows.append({**row, "seconds": seconds, "start": position, "frames": len(mel)})
         mels.append(mel)
         position += len(mel)
     _write(job, np.concatenate(mels), rows)
+
+
+def _recordings(job: Job, noise: np.random.Generator) -> Iterator[tuple[Samples, dict[str, Any]]]:
+    """The sound of every recording of a shard and what is known about it."""
+    synthesiser = Synthesiser()
+    if job.mix == "reads":
+        assert job.digits is not None
+        for read in load_reads(job.digits, synthesiser):
+            level = float(noise.uniform(-18, -1))
+            yield augment(stretched(read, noise), noise, level), _read_row(read)
+        return
+    source = Source(
+        split="train",
+        rng=Random(f"{job.mix}/{job.seed}/{job.shard}"),
+        noise=noise,
+        synthesiser=synthesiser,
+        digits=load_digits(job.digits, "train") if job.digits else None,
+    )
+    made = 0
+    while made < UTTERANCES_PER_SHARD:
+        for utterance in source.draw(_kind(source, MIXES[job.mix])):
+            made += 1
+            yield augment(utterance.speech.samples, noise, utterance.level), _row(utterance)
 
 
 def _kind(source: Source, mix: dict[Kind, float]) -> Kind:
@@ -97,18 +128,35 @@ def _kind(source: Source, mix: dict[Kind, float]) -> Kind:
     return "isolated" if kind == "real" and source.digits is None else kind
 
 
-def _row(utterance: Utterance, start: int, frames: int) -> dict[str, Any]:
-    """Describe an utterance; alignment times are in encoder frames of 20 ms."""
-    phones = [(round(t * 50), name, word) for t, name, word in utterance.speech.phones]
+def _row(utterance: Utterance) -> dict[str, Any]:
+    """Describe an utterance; times of phonemes and turns are in encoder frames of 20 ms."""
     return {
         "kind": utterance.kind,
         "text": utterance.text,
         "translation": utterance.translation,
         "speaker": utterance.speaker,
-        "seconds": round(len(utterance.speech.samples) / SAMPLE_RATE, 3),
-        "start": start,
-        "frames": frames,
-        "phones": phones,
+        "mood": utterance.mood,
+        "speakers": utterance.speakers,
+        "questions": [(asked.question, asked.answer) for asked in utterance.questions],
+        "phones": [(round(t * 50), name, word) for t, name, word in utterance.speech.phones],
+        "turns": [(round(turn.start * 50), turn.variant) for turn in utterance.turns],
+        "sounds": [],
+    }
+
+
+def _read_row(read: Read) -> dict[str, Any]:
+    """Describe a real reading: its phonemes in order, nothing to answer."""
+    return {
+        "kind": "read",
+        "text": "",
+        "translation": "",
+        "speaker": read.speaker,
+        "mood": None,
+        "speakers": None,
+        "questions": [],
+        "phones": [],
+        "turns": [],
+        "sounds": list(read.sounds),
     }
 
 

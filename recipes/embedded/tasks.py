@@ -1,28 +1,61 @@
 """What the embedded model is taught to do. A new task is one more row.
 
-The prompts are the texts that follow the audio in the chat template.
+The prompts are the texts that follow the audio in the chat template. Questions (`sqa`, `chat`) are
+their own prompts.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, NamedTuple
 
+from .moods import MOODS
 
-class Texts(NamedTuple):
-    """The texts of an utterance that a task may ask for."""
+Row = Mapping[str, Any]
+"""A row of a shard's index."""
 
-    text: str
-    translation: str
+SPEAKERS = {1: "one", 2: "two"}
+LABELS = (*MOODS, *SPEAKERS.values())
+"""All answers of the tasks that ask for one word of a few."""
+
+QUESTION = "{question}"
+"""The prompt of sqa and chat: whatever is asked."""
 
 
 class Task(NamedTuple):
-    """A prompt and the answer that it asks for."""
+    """A prompt, the answer that it asks for (None: nobody knows) and its weight in the loss.
+
+    The weight makes up for the length: a label is two tokens, a transcript thirty.
+    """
 
     prompt: str
-    answer: Callable[[Texts], str]
+    answer: Callable[[Row], str | None]
+    weight: float = 1.0
+
+
+class Example(NamedTuple):
+    """A prompt, its answer and the weight of the answer's tokens."""
+
+    prompt: str
+    answer: str
+    weight: float
 
 
 TASKS: dict[str, Task] = {
-    "asr": Task("transcribe the speech", lambda texts: texts.text),
-    "st": Task("translate the speech into german", lambda texts: texts.translation),
+    "asr": Task("transcribe the speech", lambda row: row["text"] or None),
+    "st": Task("translate the speech into german", lambda row: row["translation"] or None),
+    "er": Task("name the mood of the voice", lambda row: row["mood"], 3.0),
+    "sv": Task("count the voices", lambda row: SPEAKERS.get(row["speakers"]), 3.0),
 }
-"""Tasks by name; all of them are trained together on every utterance."""
+"""Tasks with a fixed prompt, by name."""
+
+_QUESTION_WEIGHT = 2.0
+
+
+def examples_of(row: Row, rng: Random) -> list[Example]:
+    """Return all that can be asked about an utterance: every task, and one of its questions."""
+    asked = [(task, task.answer(row)) for task in TASKS.values()]
+    found = [Example(task.prompt, answer, task.weight) for task, answer in asked if answer]
+    if row["questions"]:
+        question, answer = rng.choice(row["questions"])
+        found.append(Example(question, answer, _QUESTION_WEIGHT))
+    return found

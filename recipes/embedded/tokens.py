@@ -5,9 +5,9 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2AudioProcessor
 
-from . import grammar
+from . import grammar, numbers, questions
 from .features import feature_extractor
-from .tasks import TASKS
+from .tasks import LABELS, TASKS
 
 AUDIO, AUDIO_BEGIN, AUDIO_END = "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"
 TURN_BEGIN, TURN_END, TEXT_END = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
@@ -46,9 +46,9 @@ def build_processor() -> Any:
     return processor
 
 
-def prompt_ids(processor: Any, task: str) -> tuple[list[int], list[int]]:
+def prompt_ids(processor: Any, prompt: str) -> tuple[list[int], list[int]]:
     """Return the token ids before and after the audio tokens, by the chat template."""
-    text = chat_text(processor, TASKS[task].prompt)
+    text = chat_text(processor, prompt)
     before, after = text.split(AUDIO)
     encode = processor.tokenizer.encode
     return encode(before, add_special_tokens=False), encode(after, add_special_tokens=False)
@@ -69,6 +69,9 @@ def chat_text(processor: Any, prompt: str) -> str:
 
 
 def _corpus() -> list[str]:
-    words = [f" {word}" for word in [*grammar.english_words(), *grammar.german_words()]]
+    spoken = [*grammar.english_words(), *grammar.german_words()]
+    asked = questions.question_words()
+    words = [f" {word}" for word in [*spoken, *asked, *LABELS]]
     prompts = [task.prompt for task in TASKS.values()]
-    return [*words, *_FRAMES, *prompts] * 4
+    # no space stands before the first word of a question and inside a German number
+    return [*words, *asked, *numbers.german_pieces(), *_FRAMES, *prompts] * 4

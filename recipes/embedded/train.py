@@ -8,7 +8,7 @@ command with `--resume` goes on; the budget counts training time only.
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from .dataset import Collator, Item, load_items, phone_table
+from .dataset import Collator, Item, Tables, load_items, tables_of
 from .grammar import english_words
 from .losses import Heads, Losses, losses
 from .model import build_model
@@ -44,6 +44,7 @@ class Settings:
     checkpoint_minutes: float
     seed: int
     workers: int
+    bfloat16: bool
     resume: bool
 
 
@@ -51,18 +52,24 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of shards from synthesise.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the log.")],
     minutes: Annotated[float, typer.Option(help="Time budget of the whole training.")] = 90.0,
-    batch_seconds: Annotated[float, typer.Option(help="Audio per step, all processes.")] = 48.0,
+    batch_seconds: Annotated[float, typer.Option(help="Audio per step, all processes.")] = 72.0,
     checkpoint_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 3.0,
     seed: Annotated[int, typer.Option(help="Seed of weights and order.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes, one core each.", min=1)] = 2,
+    bfloat16: Annotated[
+        bool | None,
+        typer.Option(help="Mixed precision; none: where the processor has matrix units for it."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
 ) -> None:
     """Train, or continue training, until the time budget is used."""
     out.mkdir(parents=True, exist_ok=True)
     if (out / CHECKPOINT).exists() and not resume:
         raise typer.BadParameter(f"{out} has a checkpoint: pass --resume or another --out")
+    if bfloat16 is None:
+        bfloat16 = torch.cpu._is_amx_tile_supported()
     settings = Settings(
-        data, out, minutes, batch_seconds, checkpoint_minutes, seed, workers, resume
+        data, out, minutes, batch_seconds, checkpoint_minutes, seed, workers, bfloat16, resume
     )
     launch(_run, workers, settings)
 
@@ -80,12 +87,14 @@ class Trainer:
         self._rank, self._settings = rank, settings
         saved = _checkpoint(settings)
         items = load_items(settings.data)
-        self._phones = saved["phones"] if saved else phone_table(items)
-        words = english_words()
+        self._tables = Tables(**saved["tables"]) if saved else tables_of(items, english_words())
         processor = build_processor()
-        self._collate = Collator(processor, self._phones, words, seed=settings.seed * 1000 + rank)
+        self._collate = Collator(processor, self._tables, seed=settings.seed * 1000 + rank)
         self._model = build_model(processor)
-        self._heads = Heads(len(self._phones), len(words))
+        if settings.bfloat16:
+            # the fused kernel's backward pass is several times slower than its two matmuls
+            self._model.set_attn_implementation("eager")
+        self._heads = Heads(self._tables)
         self._curriculum = Curriculum(items, settings.batch_seconds, settings.seed)
         self._parameters = _trainable(self._model) + _trainable(self._heads)
         self._averaged = [tensor.detach().clone() for tensor in _trainable(self._model)]
@@ -136,7 +145,8 @@ class Trainer:
         if not items:  # the last batch of a round may be smaller than the number of processes
             return [0.0] * len(Losses._fields)
         batch = self._collate(items)
-        parts = losses(self._model, self._heads, batch, loss_weights(progress))
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._settings.bfloat16):
+            parts = losses(self._model, self._heads, batch, loss_weights(progress))
         parts.total.backward()  # type: ignore[no-untyped-call]
         return [part.item() for part in parts]
 
@@ -165,7 +175,7 @@ class Trainer:
             "step": self._step,
             "elapsed": self._elapsed,
             "hours": self._hours,
-            "phones": self._phones,
+            "tables": asdict(self._tables),
         }
         target = self._settings.out / CHECKPOINT
         partial = target.with_suffix(".partial")

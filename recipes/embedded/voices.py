@@ -4,12 +4,13 @@ A variant changes formants, breathiness and intonation, so that an unseen varian
 speaker. Novelty variants (robots, whispers, croaks) are in neither list.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .grammar import Split
 from .lexicon import words
+from .moods import Mood, Prosody, draw_prosody
 
 ACCENTS: tuple[str, ...] = (
     "gmw/en-US",
@@ -34,6 +35,11 @@ TRAIN_VARIANTS: tuple[str, ...] = (
 
 HELDOUT_VARIANTS = words("m4 m8 f4 Andrea robert steph3 michel Lee anika victor shelby marcelo")
 
+_PITCH_APART = 9
+"""Two speakers in one recording differ by at least this much; one speaker wavers by less."""
+
+_WAVER = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Voice:
@@ -51,18 +57,48 @@ class Voice:
     word_gap: int = 0
     speed: float = 1.0
 
+    @property
+    def variant(self) -> str:
+        """Who it is: the name without the accent, empty for the synthesiser's own voice."""
+        return self.name.partition("+")[2]
 
-def draw_voice(rng: np.random.Generator, split: Split) -> Voice:
-    """Draw a random voice of a split; held-out voices are never resampled."""
+
+def draw_voice(rng: np.random.Generator, split: Split, prosody: Prosody) -> Voice:
+    """Draw a speaker of a split who speaks so; held-out voices are never resampled."""
     variants = TRAIN_VARIANTS if split == "train" else HELDOUT_VARIANTS
     variant = variants[rng.integers(len(variants))]
     accent = ACCENTS[rng.integers(len(ACCENTS))]
     stretched = split == "train" and rng.random() < 0.5
     return Voice(
         name=f"{accent}+{variant}" if variant else accent,
-        rate=int(rng.integers(140, 200)),
-        pitch=int(rng.integers(25, 76)),
-        pitch_range=int(rng.integers(30, 91)),
+        rate=round(prosody.rate),
+        pitch=round(prosody.pitch),
+        pitch_range=round(prosody.pitch_range),
         word_gap=int(rng.choice([0, 0, 0, 1, 2, 4])),
         speed=float(rng.uniform(0.9, 1.12)) if stretched else 1.0,
     )
+
+
+def draw_other(rng: np.random.Generator, split: Split, voice: Voice, mood: Mood) -> Voice:
+    """Draw another speaker than `voice` in the same mood, of another family and another pitch.
+
+    Rate and pauses are the first speaker's, so that they do not tell one speaker from two.
+    """
+    while True:
+        other = draw_voice(rng, split, draw_prosody(rng, mood))
+        apart = abs(other.pitch * other.speed - voice.pitch * voice.speed)
+        if _family(other.variant) != _family(voice.variant) and apart >= _PITCH_APART:
+            return replace(other, rate=voice.rate, word_gap=voice.word_gap)
+
+
+def waver(rng: np.random.Generator, voice: Voice) -> Voice:
+    """Return the same speaker a moment later: rate and pitch move a little."""
+    pitch = voice.pitch + int(rng.integers(-_WAVER, _WAVER + 1))
+    rate = voice.rate + int(rng.integers(-_WAVER, _WAVER + 1))
+    return replace(voice, pitch=min(max(pitch, 0), 99), rate=rate)
+
+
+def _family(variant: str) -> str:
+    """Variants that differ by a number are close relatives, but m1 and m2 are not."""
+    name = variant.rstrip("0123456789")
+    return variant if len(name) == 1 else name
