@@ -90,7 +90,7 @@ class Watcher:
         if not self._wants_bar:
             yield
             return
-        self._bar = _progress()
+        self._bar = progress_bar()
         self._task = self._bar.add_task("transcribing", total=self._total, audio="", start=False)
         try:
             yield
@@ -157,7 +157,8 @@ def _say(message: str, style: str, console: Console | None = None) -> None:
     (console or Console(stderr=True, highlight=False)).print(line, soft_wrap=True)
 
 
-def _progress() -> Any:
+def progress_bar() -> Any:
+    """A bar on stderr; its tasks take a field `audio`, words beside the count."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-_WHAT = "What to do"
-_HOW = "How much to reduce"
-_MODEL = "Model and machine"
-_OUTPUT = "Output"
+from core.errors import UsageError
+
+Number = TypeVar("Number", int, float)
+
+WHAT = "What to do"
+HOW = "How much to reduce"
+MACHINE = "Model and machine"
+OUTPUT = "Output"
 
 Inputs = Annotated[
     list[str],
@@ -26,7 +31,7 @@ Task = Annotated[
         "--task",
         "-t",
         help="asr | st | er | sv | sqa | ac | chat (transcribe = asr, translate = st).",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 Lang = Annotated[
@@ -36,7 +41,7 @@ Lang = Annotated[
         "--target-lang",
         metavar="CODE",
         help="Language to translate into (st).",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 Language = Annotated[
@@ -47,18 +52,18 @@ Language = Annotated[
         "-l",
         metavar="CODE",
         help="Spoken language; detected when left out.",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 Question = Annotated[
     str | None,
     typer.Option(
-        "--question", help="What to ask (sqa); wins over a manifest's.", rich_help_panel=_WHAT
+        "--question", help="What to ask (sqa); wins over a manifest's.", rich_help_panel=WHAT
     ),
 ]
 Prompt = Annotated[
     str | None,
-    typer.Option("--prompt", help="Replaces the task's own prompt.", rich_help_panel=_WHAT),
+    typer.Option("--prompt", help="Replaces the task's own prompt.", rich_help_panel=WHAT),
 ]
 Preset = Annotated[
     str | None,
@@ -66,7 +71,7 @@ Preset = Annotated[
         "--preset",
         metavar="NAME|FILE",
         help="Settings of the reduction; see `fastadasp presets`. Default: by task.",
-        rich_help_panel=_HOW,
+        rich_help_panel=HOW,
     ),
 ]
 Reduce = Annotated[
@@ -75,19 +80,19 @@ Reduce = Annotated[
         "--reduce",
         metavar="0..0.9",
         help="Share of the language model's prefill FLOPs to cut.",
-        rich_help_panel=_HOW,
+        rich_help_panel=HOW,
     ),
 ]
 Method = Annotated[
-    str | None, typer.Option("--method", help="How tokens are merged.", rich_help_panel=_HOW)
+    str | None, typer.Option("--method", help="How tokens are merged.", rich_help_panel=HOW)
 ]
 Schedule = Annotated[
     str | None,
-    typer.Option("--schedule", help="once | constant | decay | input.", rich_help_panel=_HOW),
+    typer.Option("--schedule", help="once | constant | decay | input.", rich_help_panel=HOW),
 ]
 StartLayer = Annotated[
     int | None,
-    typer.Option("--start-layer", metavar="N", help="First reduced layer.", rich_help_panel=_HOW),
+    typer.Option("--start-layer", metavar="N", help="First reduced layer.", rich_help_panel=HOW),
 ]
 Model = Annotated[
     str,
@@ -96,19 +101,19 @@ Model = Annotated[
         "-m",
         metavar="ID|PATH",
         help="See `fastadasp models`.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MACHINE,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.", rich_help_panel=_MODEL),
+    typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.", rich_help_panel=MACHINE),
 ]
 Dtype = Annotated[
     str,
-    typer.Option("--dtype", help="auto | float32 | bfloat16 | float16.", rich_help_panel=_MODEL),
+    typer.Option("--dtype", help="auto | float32 | bfloat16 | float16.", rich_help_panel=MACHINE),
 ]
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Never ask the network.", rich_help_panel=_MODEL)
+    bool, typer.Option("--offline", help="Never ask the network.", rich_help_panel=MACHINE)
 ]
 BatchSize = Annotated[
     str,
@@ -116,12 +121,12 @@ BatchSize = Annotated[
         "--batch-size",
         metavar="auto|N",
         help="Segments that go through the model together.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MACHINE,
     ),
 ]
 NumBeams = Annotated[
     int,
-    typer.Option("--num-beams", metavar="N", help="Beams of the search.", rich_help_panel=_MODEL),
+    typer.Option("--num-beams", metavar="N", help="Beams of the search.", rich_help_panel=MACHINE),
 ]
 MaxNewTokens = Annotated[
     int | None,
@@ -129,7 +134,7 @@ MaxNewTokens = Annotated[
         "--max-new-tokens",
         metavar="N",
         help="Most tokens of one segment; by its length when left out.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MACHINE,
     ),
 ]
 Segment = Annotated[
@@ -137,7 +142,7 @@ Segment = Annotated[
     typer.Option(
         "--segment",
         help="vad (at silences) | fixed | whole. Default: vad for asr and st, else fixed.",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 ChunkLength = Annotated[
@@ -146,7 +151,7 @@ ChunkLength = Annotated[
         "--chunk-length",
         metavar="SECONDS",
         help="Longest segment; by the model when left out.",
-        rich_help_panel=_WHAT,
+        rich_help_panel=WHAT,
     ),
 ]
 OutputDir = Annotated[
@@ -156,7 +161,7 @@ OutputDir = Annotated[
         "-o",
         metavar="DIR",
         help="Write DIR/results.jsonl, and go on from there when repeated. Default: stdout.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Format = Annotated[
@@ -167,7 +172,7 @@ Format = Annotated[
         "-f",
         metavar="LIST",
         help="jsonl, srt, vtt, txt, tsv, json; several with commas; files need -o.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Overwrite = Annotated[
@@ -175,30 +180,30 @@ Overwrite = Annotated[
     typer.Option(
         "--overwrite",
         help="Redo what is done, also over results of other settings.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 FailFast = Annotated[
     bool,
     typer.Option(
-        "--fail-fast", help="End at the first recording that is not ok.", rich_help_panel=_OUTPUT
+        "--fail-fast", help="End at the first recording that is not ok.", rich_help_panel=OUTPUT
     ),
 ]
 Null = Annotated[
     bool,
     typer.Option(
-        "--null", help="Paths on stdin end with NUL (find -print0).", rich_help_panel=_OUTPUT
+        "--null", help="Paths on stdin end with NUL (find -print0).", rich_help_panel=OUTPUT
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=OUTPUT)
 ]
 NoProgress = Annotated[
-    bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("--no-progress", help="No progress bar.", rich_help_panel=OUTPUT)
 ]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Also what the libraries log.", rich_help_panel=_OUTPUT),
+    typer.Option("--verbose", "-v", help="Also what the libraries log.", rich_help_panel=OUTPUT),
 ]
 Recording = Annotated[str, typer.Argument(metavar="FILE", help="One recording.")]
 Levels = Annotated[
@@ -209,3 +214,24 @@ Beams = Annotated[
     str, typer.Option("--num-beams", metavar="LIST", help="Numbers of beams, with commas.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")]
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """The names of a list with commas, each once."""
+    found = (word.strip() for word in (text or "").split(","))
+    return tuple(dict.fromkeys(word for word in found if word))
+
+
+def numbers(flag: str, text: str | None, kind: Callable[[str], Number]) -> tuple[Number, ...]:
+    """The numbers of a list with commas, each once.
+
+    Raises:
+        UsageError: something else is among them.
+    """
+    try:
+        found = tuple(dict.fromkeys(kind(word) for word in words(text)))
+    except ValueError:
+        found = ()
+    if text is not None and not found:
+        raise UsageError(f"{flag} {text}: give numbers with commas between them")
+    return found

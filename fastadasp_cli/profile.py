@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,8 +20,6 @@ from .run import prepare
 if TYPE_CHECKING:
     from core.engine.profile import CostRow
     from core.records import Recording, Segment
-
-Number = TypeVar("Number", int, float)
 
 
 def profile(
@@ -49,8 +47,8 @@ def profile(
     verbose: opt.Verbose = False,
 ) -> None:
     """The cost table of one recording: FLOPs, time, tokens per second, memory."""
-    cuts = _numbers("--reduce", levels, float)
-    widths = _numbers("--num-beams", beams, int)
+    cuts = opt.numbers("--reduce", levels, float)
+    widths = opt.numbers("--num-beams", beams, int)
     flags: Flags = {
         "task": task,
         "lang": lang,
@@ -80,13 +78,6 @@ def _config(flags: Flags, cuts: Sequence[float], widths: Sequence[int]) -> RunCo
         Flags({**flags, "num_beams": width, "reduce": cut}) for width in widths for cut in cuts
     ]
     return max((resolve(**one) for one in asked), key=lambda config: config.reduction.reduce)
-
-
-def _numbers(flag: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
-    try:
-        return [kind(word) for word in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{flag} {text}: give numbers with commas between them") from None
 
 
 def _show(

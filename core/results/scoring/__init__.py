@@ -4,11 +4,12 @@ Pure: texts in, numbers out. Answers are kept raw and normalised here, at scorin
 """
 
 from .bootstrap import Estimate, Score, scores
-from .references import Reference, reference
+from .references import REFERENCE_KEYS, Reference, reference
 from .tallies import MEASURED, Measure, Tally, tallies
 
 __all__ = [
     "MEASURED",
+    "REFERENCE_KEYS",
     "Estimate",
     "Measure",
     "Reference",

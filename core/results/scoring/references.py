@@ -11,7 +11,7 @@ from ..labels import LABELS, label_of
 Reference = tuple[str, ...]
 """The right answers to one recording: one, or several of which any will do; () = not known."""
 
-KEYS = {
+REFERENCE_KEYS = {
     "asr": ("text",),
     "st": ("translation", "target_text"),
     "er": ("emotion", "label"),
@@ -35,7 +35,7 @@ def reference(task: str, row: Mapping[str, Any]) -> Reference:
     Raises:
         UsageError: the key is there but holds something else, or a label that is not known.
     """
-    for key in KEYS.get(task, ()):
+    for key in REFERENCE_KEYS.get(task, ()):
         if row.get(key) is not None:
             found = _texts(key, row[key])
             if task in LABELS:

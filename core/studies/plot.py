@@ -1,0 +1,130 @@
+"""Quality against measured cost as a picture: one panel for each set and task.
+
+Up is better in every panel: an axis that counts errors is turned over. matplotlib is an extra and
+imported inside; no window is ever opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..results.files import replace_file
+from .points import BlockResult, Evaluation, Point
+
+_COLUMNS = 3
+_PANEL = (4.6, 3.5)  # inches
+_DODGE = 0.35  # points of cut between lines that measured the same
+# Okabe and Ito's colours, which colour-blind people tell apart, without the yellow
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = "osD^vPX"
+_DPI = 160
+Line = tuple[str, list[Point]]
+
+
+def draw(found: Evaluation, path: Path) -> None:
+    """Draw an evaluation into a file, whole or not at all; blocks without scores are left out.
+
+    Args:
+        found: what to draw.
+        path: its extension says in which format.
+    """
+    from io import BytesIO
+
+    from matplotlib.figure import Figure
+
+    blocks = [block for block in found.blocks if block.points[0].scores]
+    columns = max(1, min(_COLUMNS, len(blocks)))
+    rows = max(1, -(-len(blocks) // columns))
+    size = (_PANEL[0] * columns, _PANEL[1] * rows + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis, block in zip(axes, blocks, strict=False):
+        _panel(axis, block)
+    for axis in axes[len(blocks) :]:
+        axis.set_visible(False)
+    _legend(figure, axes)
+    revision = f" ({found.revision})" if found.revision else ""
+    figure.suptitle(f"{found.model}{revision}: quality against cost", fontsize=11)
+    picture = BytesIO()
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=_DPI)
+    replace_file(path, picture.getvalue())
+
+
+def _panel(axis: Any, block: BlockResult) -> None:
+    full = block.points[0].scores[0]
+    measure, level = full.measure, full.estimate
+    axis.axhspan(level.low, level.high, color="0.5", alpha=0.13, linewidth=0)
+    axis.axhline(level.value, color="0.35", linestyle="--", linewidth=1.2, label="full model")
+    found = lines(block.points)
+    for index, (name, points) in enumerate(found):
+        shift = _DODGE * (index - (len(found) - 1) / 2)
+        _line(axis, name, points, index, shift)
+    if measure.lower_is_better:
+        axis.invert_yaxis()
+    note = " (turned over: up is better)" if measure.lower_is_better else ""
+    axis.set_ylabel(measure.title + note, fontsize=9)
+    axis.set_xlabel("prefill FLOPs cut, measured, %", fontsize=9)
+    axis.set_title(f"{block.of}, {block.task}, {block.recordings} recordings", fontsize=10)
+    axis.tick_params(labelsize=8)
+    axis.grid(True, color="0.9", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _line(axis: Any, name: str, points: Sequence[Point], index: int, shift: float) -> None:
+    values = [point.scores[0].estimate for point in points]
+    axis.errorbar(
+        [100 * point.spent.cut + shift for point in points],
+        [value.value for value in values],
+        yerr=[
+            [value.value - value.low for value in values],
+            [value.high - value.value for value in values],
+        ],
+        label=name,
+        color=_COLOURS[index % len(_COLOURS)],
+        marker=_MARKERS[index % len(_MARKERS)],
+        markersize=4.5,
+        linewidth=1.4,
+        elinewidth=1,
+        capsize=2.5,
+    )
+
+
+def _legend(figure: Any, axes: Sequence[Any]) -> None:
+    """One for all panels; a line that several of them have is named once."""
+    named: dict[str, Any] = {}
+    for axis in axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    figure.legend(
+        named.values(), named, loc="outside lower center", ncols=4, fontsize=9, frameon=False
+    )
+
+
+def lines(points: Sequence[Point]) -> list[Line]:
+    """The reduced points by what they share beside the level, in order of the measured cut.
+
+    A line's name says only what tells it from the others; a method is always named.
+    """
+    reduced = [point for point in points if point.method is not None]
+    by_setting: dict[tuple[str, ...], list[Point]] = {}
+    for point in reduced:
+        by_setting.setdefault(_setting(point), []).append(point)
+    differs = [len(set(column)) > 1 for column in zip(*by_setting, strict=True)]
+    return [
+        (_name(setting, differs), sorted(found, key=lambda point: point.spent.cut))
+        for setting, found in by_setting.items()
+    ]
+
+
+def _setting(point: Point) -> tuple[str, ...]:
+    layer = f"from layer {point.start_layer}"
+    return (str(point.method), str(point.schedule), str(point.positions), layer)
+
+
+def _name(setting: Sequence[str], differs: Sequence[bool]) -> str:
+    method, *rest = setting
+    schedule, *others = zip(rest, differs[1:], strict=True)
+    return ", ".join([f"{method} {schedule[0]}", *(word for word, shown in others if shown)])
