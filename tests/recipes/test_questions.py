@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import fields
 from random import Random
 from typing import get_args
 
@@ -186,7 +185,7 @@ def test_questions_stay_inside_the_vocabulary(asked: list[tuple[list[Clause], Qu
     spoken, added = set(grammar.english_words()), set(question_words())
     said = {word for _, question in asked for word in question.question.split()}
     assert said <= spoken | added
-    assert added <= said | {"unknown"}
+    assert "unknown" in added <= said | {"unknown"}
     assert not spoken & added
 
 
@@ -202,7 +201,3 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_joined_clauses_are_refused() -> None:
     with pytest.raises(ValueError, match="without facts"):
         draw_question(Random(0), [grammar.join([ANNA, LAMP], [None])])
-
-
-def test_facts_are_all_english_text() -> None:
-    assert {field.type for field in fields(Facts)} <= {"str", str}
