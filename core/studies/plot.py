@@ -35,11 +35,11 @@ def draw(found: Evaluation, path: Path) -> None:
     from matplotlib.figure import Figure
 
     blocks = [block for block in found.blocks if block.points[0].scores]
-    columns = max(1, min(_COLUMNS, len(blocks)))
+    columns = 2 if len(blocks) == 4 else max(1, min(_COLUMNS, len(blocks)))
     rows = max(1, -(-len(blocks) // columns))
     size = (_PANEL[0] * columns, _PANEL[1] * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    axes = list(figure.subplots(rows, columns, squeeze=False).flatten())
     for axis, block in zip(axes, blocks, strict=False):
         _panel(axis, block)
     for axis in axes[len(blocks) :]:
@@ -53,6 +53,8 @@ def draw(found: Evaluation, path: Path) -> None:
 
 
 def _panel(axis: Any, block: BlockResult) -> None:
+    from matplotlib.ticker import MultipleLocator
+
     full = block.points[0].scores[0]
     measure, level = full.measure, full.estimate
     axis.axhspan(level.low, level.high, color="0.5", alpha=0.13, linewidth=0)
@@ -66,7 +68,10 @@ def _panel(axis: Any, block: BlockResult) -> None:
     note = " (turned over: up is better)" if measure.lower_is_better else ""
     axis.set_ylabel(measure.title + note, fontsize=9)
     axis.set_xlabel("prefill FLOPs cut, measured, %", fontsize=9)
-    axis.set_title(f"{block.of}, {block.task}, {block.recordings} recordings", fontsize=10)
+    named = block.of if block.of == block.task else f"{block.of}, {block.task}"
+    axis.set_title(f"{named}, {block.recordings} recordings", fontsize=10)
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_locator(MultipleLocator(10))
     axis.tick_params(labelsize=8)
     axis.grid(True, color="0.9", linewidth=0.8)
     axis.set_axisbelow(True)
