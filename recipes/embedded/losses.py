@@ -62,6 +62,7 @@ def encode(model: Any, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     (B, T / 2, WIDTH) and the audio tokens (B, T / 4, WIDTH).
     """
     tower = model.model.audio_tower
+    mel = mel.to(tower.conv1.weight.dtype)
     hidden = F.gelu(tower.conv2(F.gelu(tower.conv1(mel)))).transpose(1, 2)
     size = hidden.shape[1]
     hidden = hidden + tower.embed_positions.weight[:size]

@@ -8,7 +8,10 @@ command with `--resume` goes on; the budget counts training time only.
 
 import json
 import time
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +61,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes, one core each.", min=1)] = 2,
     bfloat16: Annotated[
         bool | None,
-        typer.Option(help="Mixed precision; none: where the processor has matrix units for it."),
+        typer.Option(help="Low precision; none: where the processor has matrix units for it."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
 ) -> None:
@@ -91,9 +94,6 @@ class Trainer:
         processor = build_processor()
         self._collate = Collator(processor, self._tables, seed=settings.seed * 1000 + rank)
         self._model = build_model(processor)
-        if settings.bfloat16:
-            # the fused kernel's backward pass is several times slower than its two matmuls
-            self._model.set_attn_implementation("eager")
         self._heads = Heads(self._tables)
         self._curriculum = Curriculum(items, settings.batch_seconds, settings.seed)
         self._parameters = _trainable(self._model) + _trainable(self._heads)
@@ -105,6 +105,11 @@ class Trainer:
         self._clock = time.monotonic()
         if saved:
             self._restore(saved)
+        self._working = self._model, self._heads
+        if settings.bfloat16:
+            self._working = _lowered(self._model), _lowered(self._heads)
+            # the fused kernel's backward pass is several times slower than its two matmuls
+            self._working[0].set_attn_implementation("eager")
 
     def run(self) -> None:
         """Train until the budget is used; the first process reports and saves."""
@@ -135,6 +140,7 @@ class Trainer:
         clip_grad_norm_(self._parameters, 1.0)
         self._optimiser.step()
         self._optimiser.zero_grad()
+        self._lower()
         self._step += 1
         self._average_weights()
         self._elapsed += seconds
@@ -145,10 +151,23 @@ class Trainer:
         if not items:  # the last batch of a round may be smaller than the number of processes
             return [0.0] * len(Losses._fields)
         batch = self._collate(items)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._settings.bfloat16):
-            parts = losses(self._model, self._heads, batch, loss_weights(progress))
+        parts = losses(*self._working, batch, loss_weights(progress))
         parts.total.backward()  # type: ignore[no-untyped-call]
+        for full, low in self._pairs():
+            if full is not low and low.grad is not None:
+                full.grad, low.grad = low.grad.float(), None
         return [part.item() for part in parts]
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every trained tensor, in single precision and as the forward pass uses it."""
+        return zip(self._parameters, chain(*map(_trainable, self._working)), strict=True)
+
+    def _lower(self) -> None:
+        """Bring the forward pass's weights up to date."""
+        with torch.no_grad():
+            for full, low in self._pairs():
+                if full is not low:
+                    low.copy_(full)
 
     def _average_weights(self) -> None:
         """Move the running mean of the weights; short at first, so that it starts useful."""
@@ -199,6 +218,10 @@ def _checkpoint(settings: Settings) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, weights_only=True)
     return state
+
+
+def _lowered(module: Any) -> Any:
+    return deepcopy(module).bfloat16()
 
 
 def _trainable(module: Any) -> list[Tensor]:

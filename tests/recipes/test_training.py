@@ -6,16 +6,27 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.embedded.dataset import IGNORED, Collator, Item, group_by_length, phone_table
-from recipes.embedded.features import encoder_lengths, feature_extractor, log_mel
+from recipes.embedded.dataset import IGNORED, Collator, Item, _warped, group_by_length, tables_of
+from recipes.embedded.features import N_MELS, encoder_lengths, feature_extractor, log_mel
 from recipes.embedded.grammar import english_words
 from recipes.embedded.losses import Heads, Weights, encode, losses
 from recipes.embedded.model import build_model
 from recipes.embedded.schedule import Curriculum, longest_seconds, loss_weights, rate_factor
-from recipes.embedded.tasks import TASKS, Texts
+from recipes.embedded.tasks import Example, examples_of
 from recipes.embedded.tokens import answer_ids, build_processor, chat_text
 
-TEXTS = Texts("anna saw two dogs", "Anna sah zwei Hunde")
+ROW = {
+    "text": "anna saw two dogs",
+    "translation": "Anna sah zwei Hunde",
+    "mood": "happy",
+    "speakers": 1,
+    "questions": [["who saw the dogs", "anna"]],
+    "phones": [[0, "_", -1], [5, "a", 0], [12, "b", 1], [20, "", 2], [25, "a", 3]],
+    "turns": [[0, "m1"], [24, "f1"]],
+    "sounds": [],
+}
+READING = ROW | {"text": "", "translation": "", "mood": None, "speakers": None, "questions": []}
+READING |= {"phones": [], "turns": [], "sounds": ["a", "b", "never heard"]}
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +46,9 @@ def recording(samples: int, seed: int) -> np.ndarray:
     return sound
 
 
-def item(sound: np.ndarray) -> Item:
+def item(sound: np.ndarray, row: dict = ROW) -> Item:
     mel = log_mel(feature_extractor(), sound)
-    row = {"start": 0, "frames": len(mel), "seconds": len(sound) / 16_000}
-    row |= {"text": TEXTS.text, "translation": TEXTS.translation}
-    row["phones"] = [[0, "_", -1], [5, "a", 0], [12, "b", 1], [20, "", 2], [25, "a", 3]]
-    return Item(row, mel)
+    return Item(row | {"start": 0, "frames": len(mel), "seconds": len(sound) / 16_000}, mel)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,7 @@ def sounds() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def collator(processor, sounds) -> Collator:
-    return Collator(processor, phone_table([item(sounds[0])]), english_words(), seed=0)
+    return Collator(processor, tables_of([item(sounds[0])], english_words()), seed=0)
 
 
 def test_own_length_and_packing_equal_the_standard_path(processor, model, sounds, collator):
@@ -63,9 +71,9 @@ def test_own_length_and_packing_equal_the_standard_path(processor, model, sounds
     ).last_hidden_state
     for row, sound in enumerate(sounds):
         packed = model.lm_head(hidden[row, :-1][batch.labels[row, 1:] != IGNORED])
-        for task in TASKS.values():
-            answer = answer_ids(processor, task.answer(TEXTS))
-            expected = standard_logits(processor, model, sound, task.prompt, answer)
+        for asked in examples_of(ROW, Random(0)):
+            answer = answer_ids(processor, asked.answer)
+            expected = standard_logits(processor, model, sound, asked.prompt, answer)
             mine, packed = packed[: len(answer)], packed[len(answer) :]
             # features are kept in half precision, hence not 1e-6
             torch.testing.assert_close(mine, expected, atol=2e-3, rtol=0)
@@ -95,8 +103,54 @@ def test_frame_labels_follow_the_alignment(sounds, collator):
     ]
 
 
+def test_speakers_and_moods_are_labelled_where_somebody_speaks(sounds, collator):
+    batch = collator([item(sounds[0])], augmented=False)
+    voices, moods = batch.voices[0].tolist(), batch.moods[0].tolist()
+    assert voices[:2] == [IGNORED] * 2  # silence
+    assert (voices[5], voices[13]) == (1, 0)  # m1, then f1
+    assert moods[5] == moods[13] == 1
+    assert moods[0] == IGNORED
+
+
+def test_everything_known_is_asked_and_nothing_else():
+    asked = examples_of(ROW, Random(0))
+    assert [example.answer for example in asked] == [
+        "anna saw two dogs",
+        "Anna sah zwei Hunde",
+        "happy",
+        "one",
+        "anna",
+    ]
+    assert asked[-1] == Example("who saw the dogs", "anna", 2.0)
+    assert examples_of(READING, Random(0)) == []
+
+
+def test_a_reading_teaches_its_sounds_only(model, sounds, collator):
+    batch = collator([item(sounds[0], READING), item(sounds[1], READING)], augmented=False)
+    assert batch.sounds.tolist() == [1, 2, 1, 2]
+    found = losses(model, Heads(tables_of([item(sounds[0])], english_words())), batch, Weights())
+    assert found.sounds > 0
+    silent = (found.text, found.phones, found.words, found.ctc, found.voices, found.moods)
+    assert [part.item() for part in silent] == [0.0] * 6
+    assert found.total.item() == pytest.approx(0.1 * found.sounds.item())
+
+
+def test_a_label_weighs_more_than_a_word(sounds, collator):
+    batch = collator([item(sounds[0])], augmented=False)
+    weights = batch.weights[0][batch.labels[0] != IGNORED].tolist()
+    assert weights == [1.0] * 5 + [1.0] * 5 + [3.0] * 4 + [2.0] * 2
+
+
+def test_a_longer_vocal_tract_lowers_every_band():
+    mel = np.zeros((3, N_MELS), np.float32)
+    mel[:, 40] = 1.0
+    lower = _warped(mel, 40 / 36)
+    assert lower.argmax(axis=1).tolist() == [36] * 3
+    assert _warped(mel, 1.0)[:, :79] == pytest.approx(mel[:, :79])
+
+
 def test_one_step_lowers_the_loss(model, sounds, collator):
-    heads = Heads(2, len(english_words()))
+    heads = Heads(tables_of([item(sounds[0])], english_words()))
     batch = collator([item(sound) for sound in sounds], augmented=False)
     parameters = [tensor for tensor in model.parameters() if tensor.requires_grad]
     kept = [tensor.detach().clone() for tensor in parameters]
