@@ -69,6 +69,29 @@ def test_examples_are_translated() -> None:
     assert records["market.flac"]["text"] == references("text")["market.flac"]
 
 
+def test_examples_are_evaluated(tmp_path: Path) -> None:
+    for name in ("jiwer", "sacrebleu", "whisper_normalizer"):
+        pytest.importorskip(name)
+    rows = [json.loads(line) for line in (EXAMPLES / "manifest.jsonl").read_text().splitlines()]
+    short = [row | {"audio_filepath": str(EXAMPLES / row["audio_filepath"])} for row in rows[:3]]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, short)))
+    words = ("eval", str(manifest), "--task", "asr,st", "--reduce", "0.2", "--json")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
+    asr, st = json.loads(result.stdout)["blocks"]
+    for block, measure in ((asr, "wer"), (st, "bleu")):
+        full, reduced = block["points"]
+        assert (block["recordings"], block["segment"]) == (3, "whole")
+        assert (full["spent"]["cut"], full["spent"]["kept"]) == (0, 1)
+        assert reduced["spent"]["cut"] == pytest.approx(0.2, abs=0.01)
+        assert reduced["spent"]["kept"] < 1
+        assert reduced["spent"]["kv_bytes"] < full["spent"]["kv_bytes"]
+        assert reduced["scores"][measure]["difference"]["low"] <= 0
+    assert asr["points"][1]["scores"]["wer"]["value"] < 10
+    assert st["points"][1]["scores"]["bleu"]["value"] > 50
+
+
 def mess(folder: Path) -> dict[str, str]:
     """A folder of good and bad files: name -> expected status."""
     tone, silence = sounds.tone(1.0), np.zeros(16_000, np.float32)

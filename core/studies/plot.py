@@ -79,21 +79,21 @@ def _panel(axis: Any, block: BlockResult) -> None:
 
 
 def _line(axis: Any, name: str, points: Sequence[Point], index: int, shift: float) -> None:
+    cuts = [100 * point.spent.cut + shift for point in points]
     values = [point.scores[0].estimate for point in points]
-    axis.errorbar(
-        [100 * point.spent.cut + shift for point in points],
+    colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    low, high = [value.low for value in values], [value.high for value in values]
+    # no error bars of matplotlib's: they refuse an interval that does not hold its value
+    axis.vlines(cuts, low, high, color=colour, linewidth=1)
+    axis.plot([*cuts, *cuts], [*low, *high], "_", color=colour, markersize=6)
+    axis.plot(
+        cuts,
         [value.value for value in values],
-        yerr=[
-            [value.value - value.low for value in values],
-            [value.high - value.value for value in values],
-        ],
         label=name,
-        color=_COLOURS[index % len(_COLOURS)],
-        marker=_MARKERS[index % len(_MARKERS)],
+        color=colour,
+        marker=marker,
         markersize=4.5,
         linewidth=1.4,
-        elinewidth=1,
-        capsize=2.5,
     )
 
 

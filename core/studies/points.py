@@ -151,7 +151,7 @@ def spent(records: Sequence[Transcript]) -> Spent:
     return Spent(
         cut=_cut(reduced, full),
         total_cut=_cut(encoder + reduced + decode, encoder + full + decode_full),
-        kept=1 - _cut(sum(one.tokens.audio_kept for one in records), heard),
+        kept=round(sum(one.tokens.audio_kept for one in records) / heard, 6) if heard else 1.0,
         capped=capped / len(records) if records else 0.0,
         prefill_full_flops=full,
         prefill_flops=reduced,

@@ -40,5 +40,6 @@ def test_every_label_means_itself() -> None:
 def test_of_several_pieces_the_longest_label_counts() -> None:
     spans = [Span(0, 3, "sad"), Span(3, 5, "happy"), Span(5, 7, "Happy!"), Span(7, 99, "a dog")]
     assert longest_label("er", spans) == "happy"
+    assert longest_label("er", [*spans, Span(99, 101, "sad")]) == "sad"
     assert longest_label("er", spans[3:]) is None
     assert longest_label("er", []) is None

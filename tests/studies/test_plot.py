@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_a_picture_is_drawn(tmp_path: Path, name: str, magic: bytes) -> None:
     data = (tmp_path / name).read_bytes()
     assert data.startswith(magic)
     assert len(data) > 10_000
+
+
+def test_an_interval_need_not_hold_its_value(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    odd = point("once", 0.2, 5.0)
+    score = replace(odd.scores[0], estimate=Estimate(5.0, 5.1, 5.3))
+    found = evaluation()
+    blocks = (replace(found.blocks[0], points=(point(None, 0, 5), replace(odd, scores=(score,)))),)
+    draw(replace(found, blocks=blocks), tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
 
 
 def test_up_is_better_in_every_panel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
