@@ -3,14 +3,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core import pipeline, reading
-from core.errors import StartError, UsageError
+from core.errors import StartError
 from core.flags import resolve
 from core.pipeline import Event, run
 from core.reading import ReadAhead
@@ -223,50 +222,6 @@ def test_a_list_is_announced_a_stream_is_not(corpus: Any) -> None:
     go(iter(recordings), sink)
     assert sink.expected == []
     assert len(sink.records) == 2
-
-
-def asked(recordings: list[Recording], *questions: str | None) -> list[Recording]:
-    pairs = zip(recordings, questions, strict=True)
-    return [replace(recording, question=question) for recording, question in pairs]
-
-
-def test_each_recording_brings_its_question(corpus: Any) -> None:
-    files = corpus(a="!ask\n!ask\n!ask", b="!ask", c="!ask")
-    sink = Sink()
-    config = resolve(model="fake", task="sqa")
-    report, stages = go(asked(files, "who?", "when?", None), sink, config=config)
-    assert [sink[name].pred_text for name in "ab"] == ["who? who? who?", "when?"]
-    assert [sink[name].question for name in "abc"] == ["who?", "when?", None]
-    assert (sink["c"].status, sink["c"].error.type) == ("failed", "UsageError")
-    assert (report.ok, report.failed) == (2, 1)
-    assert [("a", 2), ("b", 0)] in stages.log
-
-
-def test_the_question_of_the_run_wins(corpus: Any) -> None:
-    sink = Sink()
-    files = asked(corpus(a="!ask", b="!ask"), "who?", None)
-    go(files, sink, config=resolve(model="fake", task="sqa", question="why?"))
-    assert [(sink[name].question, sink[name].pred_text) for name in "ab"] == [("why?", "why?")] * 2
-    go(files, sink, config=resolve(model="fake", task="asr"))
-    assert sink.records[-1].question is None
-
-
-def test_when_nobody_has_a_question_nothing_runs(corpus: Any) -> None:
-    for recordings in (corpus(a="!ask"), iter(corpus(a="!ask"))):
-        sink = Sink()
-        with pytest.raises(UsageError, match="--question"):
-            go(recordings, sink, config=resolve(model="fake", task="sqa"))
-        assert sink.records == []
-
-
-def test_a_changed_question_is_asked_again(corpus: Any, tmp_path: Path) -> None:
-    files = corpus(a="!ask", b="!ask")
-    config = resolve(model="fake", task="sqa")
-    for questions, skipped in ((("who?", "when?"), 0), (("who?", "why?"), 1), (("who?", None), 1)):
-        with Store(tmp_path / "out", config.settings_hash) as store:
-            report, _ = go(asked(files, *questions), store, config=config)
-        assert report.skipped == skipped
-        assert store.records("sqa")["b"].question == questions[1]
 
 
 def test_fail_fast_ends_at_the_first_failure(corpus: Any) -> None:
