@@ -67,7 +67,7 @@ def encode(model: Any, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     size = hidden.shape[1]
     hidden = hidden + tower.embed_positions.weight[:size]
     heard = torch.arange(size, device=mel.device)[None] < frames[:, None]
-    mask = heard[:, None, None, :].expand(-1, 1, size, -1)
+    mask = _additive(heard[:, None, None, :].expand(-1, 1, size, -1), hidden.dtype)
     middle = hidden
     for depth, layer in enumerate(tower.layers, start=1):
         hidden = layer(hidden, mask)
@@ -117,13 +117,18 @@ def _ctc_loss(scores: Tensor, frames: Tensor, labels: Tensor, lengths: Tensor) -
     )
 
 
+def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn who sees whom into what is added to the logits: unfused attention knows no other mask."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+
+
 def _text_loss(model: Any, batch: Batch, audio: Tensor) -> Tensor:
     embedded = model.get_input_embeddings()(batch.ids)
     real = torch.arange(audio.shape[1])[None] < batch.tokens[:, None]
     embedded[batch.is_audio] = audio[real].to(embedded.dtype)
     hidden = model.model.language_model(
         inputs_embeds=embedded,
-        attention_mask=batch.visible,
+        attention_mask=_additive(batch.visible, embedded.dtype),
         position_ids=batch.positions,
         use_cache=False,
     ).last_hidden_state

@@ -149,6 +149,17 @@ def test_a_longer_vocal_tract_lowers_every_band():
     assert _warped(mel, 1.0)[:, :79] == pytest.approx(mel[:, :79])
 
 
+def test_unfused_attention_hides_the_same(model, sounds, collator):
+    """The implementation that low precision trains with must not see answers that are to come."""
+    heads = Heads(tables_of([item(sounds[0])], english_words()))
+    batch = collator([item(sound) for sound in sounds], augmented=False)
+    fused = losses(model, heads, batch, Weights())
+    model.set_attn_implementation("eager")
+    unfused = losses(model, heads, batch, Weights())
+    model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(unfused, fused, atol=1e-4, rtol=1e-4)
+
+
 def test_one_step_lowers_the_loss(model, sounds, collator):
     heads = Heads(tables_of([item(sounds[0])], english_words()))
     batch = collator([item(sound) for sound in sounds], augmented=False)
