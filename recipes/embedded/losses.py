@@ -118,7 +118,7 @@ def _ctc_loss(scores: Tensor, frames: Tensor, labels: Tensor, lengths: Tensor) -
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn who sees whom into what is added to the logits: unfused attention knows no other mask."""
+    """Turn who sees whom into what is added to logits: unfused attention takes no other mask."""
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 

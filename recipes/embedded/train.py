@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
@@ -48,6 +49,7 @@ class Settings:
     seed: int
     workers: int
     bfloat16: bool
+    start: Path | None
     resume: bool
 
 
@@ -63,6 +65,9 @@ def main(
         bool | None,
         typer.Option(help="Low precision; none: where the processor has matrix units for it."),
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Exported model to start from; none: from nothing.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the last checkpoint.")] = False,
 ) -> None:
     """Train, or continue training, until the time budget is used."""
@@ -72,7 +77,16 @@ def main(
     if bfloat16 is None:
         bfloat16 = torch.cpu._is_amx_tile_supported()
     settings = Settings(
-        data, out, minutes, batch_seconds, checkpoint_minutes, seed, workers, bfloat16, resume
+        data,
+        out,
+        minutes,
+        batch_seconds,
+        checkpoint_minutes,
+        seed,
+        workers,
+        bfloat16,
+        start,
+        resume,
     )
     launch(_run, workers, settings)
 
@@ -94,6 +108,9 @@ class Trainer:
         processor = build_processor()
         self._collate = Collator(processor, self._tables, seed=settings.seed * 1000 + rank)
         self._model = build_model(processor)
+        if settings.start:
+            # a grammar that has grown since has other tokens: then this refuses
+            self._model.load_state_dict(load_file(settings.start / "model.safetensors"))
         self._heads = Heads(self._tables)
         self._curriculum = Curriculum(items, settings.batch_seconds, settings.seed)
         self._parameters = _trainable(self._model) + _trainable(self._heads)
