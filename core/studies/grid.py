@@ -94,5 +94,4 @@ def check(grid: Grid) -> None:
     """
     # a translation's target may only be known once the model is
     common = Flags({**grid.common, "lang": None})
-    grid.method_names()
     grid.reduced("asr", common)

@@ -88,12 +88,13 @@ def test_what_the_model_leaves_no_choice_about_is_filled_in(speech: Path) -> Non
     [block] = found.blocks
     assert (block.language, block.target_language) == ("en", "de")
     assert value(block.points[0], "chrf++") == pytest.approx(100)
-    many = fake_model(target_languages=("de", "fr"), source_languages=None)
+    many = fake_model(target_languages=("de", "zh"), source_languages=None)
     with pytest.raises(UsageError, match="--lang CODE"):
         go(speech, Grid(levels=(0.2,)), ("st",), lm=many)
-    said = Grid(levels=(0.2,), common=Flags(lang="fr"))
+    said = Grid(levels=(0.2,), common=Flags(lang="zh"))
     [block] = go(speech, said, ("st",), lm=many)[0].blocks
-    assert (block.language, block.target_language) == (None, "fr")
+    assert (block.language, block.target_language) == (None, "zh")
+    assert "tok:zh" in block.points[0].scores[0].measure.signature
 
 
 def test_long_recordings_are_cut_as_in_a_run(tmp_path: Path) -> None:
