@@ -49,6 +49,7 @@ def evaluate(
     num_beams: opt.NumBeams = 1,
     draws: own.Draws = 1000,
     seed: own.Seed = 0,
+    normaliser: own.Normaliser = "whisper",
     output_dir: own.OutputDir = None,
     plot: own.Plot = None,
     as_json: opt.AsJson = False,
@@ -62,6 +63,7 @@ def evaluate(
     recordings, paired for the difference to the full model. Exit codes as of `fastadasp run`.
     """
     _check_output(output_dir, plot)
+    _check_normaliser(normaliser)
     common: Flags = {
         "lang": lang,
         "language": language,
@@ -89,7 +91,7 @@ def evaluate(
     )
     talk = Talk(quiet=quiet, no_progress=no_progress)
     names = tuple(task_name(name) for name in opt.words(tasks))
-    found = _found(sets, names, limit, grid, Course(output_dir, draws, seed), talk)
+    found = _found(sets, names, limit, grid, Course(output_dir, draws, seed, normaliser), talk)
     _show(found, as_json=as_json)
     _keep(found, output_dir, plot, talk)
     raise typer.Exit(1 if found.failed else 0)
@@ -106,6 +108,13 @@ def _check_output(folder: Path | None, plot: Path | None) -> None:
         _require("plots", "--plot")
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder} is a file; give a folder")
+
+
+def _check_normaliser(name: str) -> None:
+    from core.results.scoring import NORMALISERS
+
+    if name not in NORMALISERS:
+        raise UsageError(f"--normaliser {name}: choose from {', '.join(NORMALISERS)}")
 
 
 def _require(extra: str, what: str) -> None:

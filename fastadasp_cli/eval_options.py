@@ -105,6 +105,16 @@ Draws = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", help="Of the resampling.", rich_help_panel=OUTPUT)
 ]
+Normaliser = Annotated[
+    str,
+    typer.Option(
+        "--normaliser",
+        "--normalizer",
+        metavar="NAME",
+        help="Of asr: whisper (writes spoken numbers as figures) | basic (leaves words).",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Segment = Annotated[
     str | None,
     typer.Option(

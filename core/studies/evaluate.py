@@ -20,7 +20,7 @@ from ..models.base import Facts, SpeechLM
 from ..pipeline import Event, run
 from ..records import Recording, Seconds, Transcript
 from ..results.labels import LABELS, longest_label
-from ..results.scoring import Tally, scores, tallies
+from ..results.scoring import BASIC, NORMALISERS, Tally, scores, tallies
 from ..results.store import MemorySink, Sink, Store
 from ..stages import Rooms, Stages
 from .grid import Grid
@@ -51,11 +51,13 @@ class Course:
         folder: keeps every point's records, and gives back those that it has; None = memory.
         draws: resamples of the recordings behind an interval.
         seed: of the resampling.
+        normaliser: of `NORMALISERS`, for asr.
     """
 
     folder: Path | None = None
     draws: int = 1000
     seed: int = 0
+    normaliser: str = NORMALISERS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,8 @@ class _Study:
         self, block: Block, config: RunConfig, base: Sequence[Tally] | None
     ) -> tuple[Point, Sequence[Tally]]:
         records = self._records(block, config)
-        language = config.target_language if block.task == "st" else config.language
         answers = [_answer(record) for record in records]
-        counted = tallies(block.task, block.references, answers, language)
+        counted = tallies(block.task, block.references, answers, self._written(config))
         reduced = config.reduction.method != "none"
         how = config.reduction
         point = Point(
@@ -215,6 +216,12 @@ class _Study:
             failed=tuple(record.id for record in records if record.status != "ok"),
         )
         return point, counted
+
+    def _written(self, config: RunConfig) -> str | None:
+        """The language whose rules make texts comparable; None = no language's."""
+        if config.task == "st":
+            return config.target_language
+        return None if self._course.normaliser == BASIC else config.language
 
     def _records(self, block: Block, config: RunConfig) -> list[Transcript]:
         def tell(event: Event) -> None:

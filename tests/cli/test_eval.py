@@ -164,3 +164,24 @@ def test_without_matplotlib_a_folder_lacks_the_picture_only(
     assert "fastadasp[plots]" in result.stderr
     assert (tmp_path / "out" / "eval.json").exists()
     assert not (tmp_path / "out" / "eval.png").exists()
+
+
+def test_the_basic_normaliser_leaves_number_words_apart(
+    cli: Any, rooms: LevelStages, tmp_path: Path
+) -> None:
+    folder = make_set(tmp_path / "digits", {"a.wav": {"text": "one two three"}})
+    command = ("eval", folder, "--json", "-q", "--reduce", "0.5", "--draws", "5")
+
+    def worst(*options: str) -> tuple[float, str]:
+        [block] = json.loads(cli(*command, *options).stdout)["blocks"]
+        return block["points"][1]["scores"]["wer"]["value"], block["measures"]["wer"]["signature"]
+
+    wer, signature = worst()
+    assert wer == pytest.approx(100)
+    assert signature.endswith("whisper-english")
+    wer, signature = worst("--normaliser", "basic")
+    assert wer == pytest.approx(100 / 3)
+    assert signature.endswith("whisper-basic")
+    refused = cli("eval", folder, "--normaliser", "loud")
+    assert refused.exit_code == 2
+    assert "choose from whisper, basic" in refused.stderr

@@ -4,11 +4,14 @@ Pure: texts in, numbers out. Answers are kept raw and normalised here, at scorin
 """
 
 from .bootstrap import Estimate, Score, scores
+from .normalise import BASIC, NORMALISERS
 from .references import REFERENCE_KEYS, Reference, reference
 from .tallies import MEASURED, Measure, Tally, tallies
 
 __all__ = [
+    "BASIC",
     "MEASURED",
+    "NORMALISERS",
     "REFERENCE_KEYS",
     "Estimate",
     "Measure",

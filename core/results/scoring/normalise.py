@@ -6,6 +6,11 @@ import re
 import string
 from collections.abc import Callable
 
+BASIC = "basic"
+NORMALISERS = ("whisper", BASIC)
+"""What errors of asr are counted after: Whisper's normaliser of the language, which writes spoken
+numbers as figures, or its basic one for any language, which leaves every word a word."""
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
