@@ -54,11 +54,11 @@ def main(
             synthesiser=synthesiser,
             digits=bank,
         )
-        drawn = tqdm(_drawn(name, source, size), total=size, desc=name)
-        write_set(out / name, source, drawn, None if name == "digits" else snr_db)
+        found = tqdm(drawn(name, source, size), total=size, desc=name)
+        write_set(out / name, source, found, None if name == "digits" else snr_db)
 
 
-def _drawn(name: str, source: Source, size: int) -> Iterator[tuple[Utterance, dict[str, Any]]]:
+def drawn(name: str, source: Source, size: int) -> Iterator[tuple[Utterance, dict[str, Any]]]:
     """Utterances of a set with what its task asks for."""
     for number in range(size):
         if name == "speech":
@@ -79,8 +79,8 @@ def _drawn(name: str, source: Source, size: int) -> Iterator[tuple[Utterance, di
             asked = utterance.questions[0]
             yield utterance, {"question": asked.question, "answer": asked.answer}
         elif name == "long":
-            drawn = _endless(source, "long")
-            yield next(one for one in drawn if one.speech.seconds >= _LONG_SECONDS), {}
+            found = _endless(source, "long")
+            yield next(one for one in found if one.speech.seconds >= _LONG_SECONDS), {}
         else:
             yield source.draw_one("real"), {}
 
@@ -97,13 +97,13 @@ def _one_of(source: Source, shares: dict[Kind, float]) -> Kind:
 def write_set(
     folder: Path,
     source: Source,
-    drawn: Iterator[tuple[Utterance, dict[str, Any]]],
+    found: Iterator[tuple[Utterance, dict[str, Any]]],
     snr_db: float | None,
 ) -> None:
     """Write utterances and their manifest; `snr_db` None adds no noise."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, (utterance, asked) in enumerate(drawn):
+    for number, (utterance, asked) in enumerate(found):
         samples: Samples = utterance.speech.samples
         if snr_db is not None:
             samples = add_noise(samples, snr_db, source.noise)
