@@ -56,7 +56,8 @@ class Batch:
 
     mel (B, N_MELS, T); frames (B,) encoder frames; tokens (B,) audio tokens; phones (B, T / 2) and
     words (B, T / 4) frame labels; ids, positions, labels (B, S); is_audio (B, S); visible
-    (B, 1, S, S); weights (B, S) of the labels; voices and moods (B, T / 4) frame labels;
+    (B, 1, S, S); weights (B, S) of the labels; voices, moods and others (B, T / 4) frame labels,
+    others 1 where not the first speaker speaks;
     transcript (sum of lengths,) word numbers and transcript_lengths (B,) for CTC, and likewise
     sounds, phoneme numbers of recordings without alignment; a length of 0 has no CTC.
     """
@@ -74,6 +75,7 @@ class Batch:
     weights: Tensor
     voices: Tensor
     moods: Tensor
+    others: Tensor
     transcript: Tensor
     transcript_lengths: Tensor
     sounds: Tensor
@@ -166,7 +168,7 @@ class Collator:
         lengths = [encoder_lengths(len(source)) for source in mels]
         tokens = [count for _, count in lengths]
         phones, words = self._frame_labels(items, lengths, frames)
-        voices, moods = self._speaker_labels(items, words)
+        voices, moods, others = self._speaker_labels(items, words)
         said = [[self._tables.words[w] for w in item.row["text"].split()] for item in items]
         # espeak names a few phonemes of the readings that no grammar word has
         heard = [
@@ -188,6 +190,7 @@ class Collator:
             weights=weights,
             voices=voices,
             moods=moods,
+            others=others,
             transcript=torch.tensor([number for line in said for number in line]),
             transcript_lengths=torch.tensor([len(line) for line in said]),
             sounds=torch.tensor([number for line in heard for number in line]),
@@ -229,15 +232,21 @@ class Collator:
             words[row, :n_tokens] = by_frame[: 2 * n_tokens : 2]
         return torch.from_numpy(phones), torch.from_numpy(words)
 
-    def _speaker_labels(self, items: list[Item], words: Tensor) -> tuple[Tensor, Tensor]:
-        """Who speaks and in what mood, at the audio tokens where somebody speaks."""
-        voices, moods = torch.full_like(words, IGNORED), torch.full_like(words, IGNORED)
+    def _speaker_labels(self, items: list[Item], words: Tensor) -> list[Tensor]:
+        """Who speaks, in what mood, and whether somebody else began, where anybody speaks.
+
+        The last only where one speaker and two were equally likely.
+        """
+        voices, moods, others = (torch.full_like(words, IGNORED) for _ in range(3))
         for row, item in enumerate(items):
-            for start, variant in item.row["turns"]:
+            turns = item.row["turns"]
+            for start, variant in turns:
                 voices[row, start // 2 :] = self._tables.voices[variant]
+                if item.row["speakers"]:
+                    others[row, start // 2 :] = int(variant != turns[0][1])
             moods[row] = self._tables.moods.get(item.row["mood"], IGNORED)
         silent = words <= 0
-        return voices.masked_fill(silent, IGNORED), moods.masked_fill(silent, IGNORED)
+        return [labels.masked_fill(silent, IGNORED) for labels in (voices, moods, others)]
 
     def _pack(self, items: list[Item], tokens: list[int]) -> list[Tensor]:
         """Return ids, positions, labels, groups (0 shared, -1 padding), label weights (B, S)."""

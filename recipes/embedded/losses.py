@@ -23,8 +23,9 @@ class Weights:
     words: float = 0.5
     ctc: float = 0.1
     sounds: float = 0.1
-    voices: float = 0.1
-    moods: float = 0.1
+    voices: float = 0.2
+    moods: float = 0.3
+    others: float = 0.3
 
 
 class Losses(NamedTuple):
@@ -38,6 +39,7 @@ class Losses(NamedTuple):
     sounds: Tensor
     voices: Tensor
     moods: Tensor
+    others: Tensor
 
 
 _AUXILIARY = Losses._fields[2:]
@@ -53,6 +55,7 @@ class Heads(nn.Module):
         self.words = nn.Linear(WIDTH, len(tables.words) + 1)
         self.voices = nn.Linear(WIDTH, len(tables.voices))
         self.moods = nn.Linear(WIDTH, len(tables.moods))
+        self.others = nn.Linear(WIDTH, 2)
 
 
 def encode(model: Any, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +93,7 @@ def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
         "sounds": _ctc_loss(phones, batch.frames, batch.sounds, batch.sounds_lengths),
         "voices": _frame_loss(heads.voices(audio), batch.voices),
         "moods": _frame_loss(heads.moods(audio), batch.moods),
+        "others": _frame_loss(heads.others(audio), batch.others),
     }
     auxiliary = sum(getattr(weights, name) * parts[name] for name in _AUXILIARY)
     return Losses(parts["text"] + auxiliary, **parts)

@@ -16,6 +16,7 @@ _WARM_UP_STEPS = 200
 _FLAT_UNTIL = 0.3
 _FINAL_RATE = 0.01
 _WEAKEN_FROM = 0.6
+_FADING = ("words", "voices", "moods", "others")
 
 
 def longest_seconds(progress: float) -> float:
@@ -37,10 +38,9 @@ def loss_weights(progress: float) -> Weights:
     token reduction could tell apart.
     """
     fading = max(0.0, (progress - _WEAKEN_FROM) / (1 - _WEAKEN_FROM))
-    kept, full = 1 - 0.8 * fading, Weights()
-    return replace(
-        full, words=kept * full.words, voices=kept * full.voices, moods=kept * full.moods
-    )
+    full = Weights()
+    faded = {name: (1 - 0.8 * fading) * getattr(full, name) for name in _FADING}
+    return replace(full, **faded)
 
 
 class Curriculum:

@@ -43,8 +43,8 @@ class Example(NamedTuple):
 TASKS: dict[str, Task] = {
     "asr": Task("transcribe the speech", lambda row: row["text"] or None),
     "st": Task("translate the speech into german", lambda row: row["translation"] or None),
-    "er": Task("name the mood of the voice", lambda row: row["mood"], 3.0),
-    "sv": Task("count the voices", lambda row: SPEAKERS.get(row["speakers"]), 3.0),
+    "er": Task("name the mood of the voice", lambda row: row["mood"], 5.0),
+    "sv": Task("count the voices", lambda row: SPEAKERS.get(row["speakers"]), 5.0),
 }
 """Tasks with a fixed prompt, by name."""
 
