@@ -106,6 +106,36 @@ class PromptLengths:
         return self.before + self.audio + self.after
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a method spends in every layer (or at the input) where it removes audio tokens.
+
+    Attributes:
+        received: a second pass of all queries over the audio columns.
+        last_query: the last prompt token's scores over the audio columns.
+        dots: dot products of the hidden width, for each audio token.
+        gram: dot products of every audio token with every other.
+    """
+
+    received: bool = False
+    last_query: bool = False
+    dots: int = 0
+    gram: bool = False
+
+    def flops(self, shape: DecoderShape, audio: int, after: int | None) -> int:
+        """FLOPs over `audio` tokens with `after` text tokens behind them; None at the input."""
+        total = 2 * shape.hidden * audio * (self.dots + audio * self.gram)
+        if after is not None and self.received:
+            total += scored_pairs(audio, after) * shape.pair // 2
+        if after is not None and self.last_query:
+            total += audio * shape.pair // 2
+        return total
+
+
+RECEIVED = Scoring(received=True)
+"""The received-attention pass and nothing else."""
+
+
 @lru_cache(maxsize=65536)
 def scored_pairs(audio: int, after: int, chunk: int = SCORE_CHUNK) -> int:
     """Query-key pairs of one received-attention pass: causal in steps of `chunk` queries.
@@ -121,7 +151,10 @@ def scored_pairs(audio: int, after: int, chunk: int = SCORE_CHUNK) -> int:
 
 
 def prefill_flops(
-    shape: DecoderShape, prompt: PromptLengths, kept: Sequence[int] | None = None
+    shape: DecoderShape,
+    prompt: PromptLengths,
+    kept: Sequence[int] | None = None,
+    scoring: Scoring = RECEIVED,
 ) -> int:
     """FLOPs of the language model over one prompt.
 
@@ -129,17 +162,20 @@ def prefill_flops(
         shape: the decoder.
         prompt: its token counts.
         kept: audio tokens that enter each layer's attention, then those that leave the last one
-            (layers + 1 numbers); None for the full model. A layer whose count falls pays for the
-            received-attention pass over its audio columns.
+            (layers + 1 numbers); None for the full model. A first number below the prompt's means
+            that tokens were removed before the first layer.
+        scoring: what is paid wherever the count falls.
     """
     lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
     total = shape.head
+    if lengths[0] < prompt.audio:
+        total += scoring.flops(shape, prompt.audio, None)
     for audio, left in pairwise(lengths):
         tokens = prompt.text + audio
         total += tokens * shape.attention_linear + tokens**2 * shape.pair
         total += (prompt.text + left) * shape.mlp
         if left < audio:
-            total += scored_pairs(audio, prompt.after) * shape.pair // 2
+            total += scoring.flops(shape, audio, prompt.after)
     return total
 
 

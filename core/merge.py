@@ -55,6 +55,17 @@ class Plan:
         moved = max(length - left for length, left in zip(lengths, kept, strict=True))
         return cls(slot, weight, tuple(kept), moved)
 
+    @classmethod
+    def from_kept(cls, stays: Tensor, kept: Sequence[int]) -> Plan:
+        """Plan in which tokens stay as they are or go.
+
+        Args:
+            stays: True at the tokens that stay, False in the padding; (batch, audio), bool.
+            kept: how many stay in each row.
+        """
+        slot = (stays.long().cumsum(-1) - 1).masked_fill(~stays, -1)
+        return cls(slot, torch.ones_like(slot, dtype=torch.float32), tuple(kept), 0)
+
     @property
     def width(self) -> int:
         """Slots of the longest row."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .errors import UsageError
-from .flops import DecoderShape, PromptLengths, prefill_flops
+from .flops import RECEIVED, DecoderShape, PromptLengths, Scoring, prefill_flops
 
 KINDS = ("once", "constant", "decay", "input")
 _LARGEST_RATIO = 0.9999
@@ -29,6 +29,7 @@ class Schedule:
             linearly to 0 at the last layer) or `input` (before the first layer).
         start: first layer that removes tokens; not used by `input`.
         layers: decoder layers of the model.
+        most: largest share of its audio tokens that one layer can remove (pairs only: half).
 
     Raises:
         UsageError: unknown kind, or a start layer that the model does not have.
@@ -37,6 +38,7 @@ class Schedule:
     kind: str
     start: int
     layers: int
+    most: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -63,11 +65,12 @@ class Schedule:
 
     def kept(self, audio: int, ratio: float) -> tuple[int, ...]:
         """Audio tokens entering each layer, then those leaving the last (layers + 1 numbers)."""
-        exact = float(audio)
+        exact, before = float(audio), audio
         counts = []
         for share in self.ratios(ratio):
-            exact *= 1 - share
-            counts.append(max(min(audio, 1), round(exact)))
+            exact *= 1 - min(share, self.most)
+            before = max(min(audio, 1), round(exact), before - int(before * self.most))
+            counts.append(before)
         return tuple(counts)
 
 
@@ -89,7 +92,13 @@ class Budget:
 
 
 @lru_cache(maxsize=4096)
-def solve(shape: DecoderShape, schedule: Schedule, prompt: PromptLengths, target: float) -> Budget:
+def solve(
+    shape: DecoderShape,
+    schedule: Schedule,
+    prompt: PromptLengths,
+    target: float,
+    scoring: Scoring = RECEIVED,
+) -> Budget:
     """Counts whose cut of prefill FLOPs comes nearest to `target`, by bisection on the ratio.
 
     A target beyond reach is cut as far as it goes: one audio token left, `capped` set.
@@ -97,7 +106,8 @@ def solve(shape: DecoderShape, schedule: Schedule, prompt: PromptLengths, target
     full = prefill_flops(shape, prompt)
 
     def cut(ratio: float) -> float:
-        return 1 - prefill_flops(shape, prompt, schedule.kept(prompt.audio, ratio)) / full
+        kept = schedule.kept(prompt.audio, ratio)
+        return 1 - prefill_flops(shape, prompt, kept, scoring) / full
 
     def budget(ratio: float, capped: bool = False) -> Budget:
         return Budget(schedule.kept(prompt.audio, ratio), target, cut(ratio), capped)
@@ -116,6 +126,11 @@ def solve(shape: DecoderShape, schedule: Schedule, prompt: PromptLengths, target
     return min(budget(low), budget(high), key=lambda found: abs(found.reduction - target))
 
 
-def reach(shape: DecoderShape, schedule: Schedule, prompt: PromptLengths) -> float:
+def reach(
+    shape: DecoderShape,
+    schedule: Schedule,
+    prompt: PromptLengths,
+    scoring: Scoring = RECEIVED,
+) -> float:
     """Largest cut of prefill FLOPs that this schedule can give on this prompt."""
-    return solve(shape, schedule, prompt, 1.0).reduction
+    return solve(shape, schedule, prompt, 1.0, scoring).reduction

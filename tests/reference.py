@@ -38,6 +38,7 @@ from tests.reference_layers import (
     neighbour_cosines,
     project,
 )
+from tests.reference_methods import Rule, Seen, regroup
 
 Positions = Literal["reindex", "keep"]
 
@@ -85,8 +86,12 @@ def prefill(
     *,
     size_bias: bool = False,
     weighted: bool = True,
+    rule: Rule | None = None,
 ) -> Prompt:
-    """Run one unpadded prompt [n, d] whose audio is the half-open `span`."""
+    """Run one unpadded prompt [n, d] whose audio is the half-open `span`.
+
+    With a `rule`, that method decides in place of FastAdaSP.
+    """
     decoder_layers = model.get_decoder().layers
     _check_counts(audio_kept, span, len(decoder_layers))
     length = len(embeds)
@@ -112,7 +117,19 @@ def prefill(
         )
         tokens = [Token(after[i], t.sources, t.position) for i, t in enumerate(tokens)]
         weights = received[start:stop].tolist() if weighted else [1.0] * (stop - start)
-        tokens[start:stop] = merge(tokens[start:stop], weights, pairs)
+        if rule is None:
+            tokens[start:stop] = merge(tokens[start:stop], weights, pairs)
+        elif audio_kept[index + 1] < audio_kept[index]:
+            _, last = attend(queries[-1:], keys, values, log_sizes)
+            seen = Seen(
+                keys[start:stop].flatten(1),
+                after[start:stop],
+                received[start:stop].tolist(),
+                last[start:stop].tolist(),
+                [token.size for token in tokens[start:stop]],
+            )
+            clusters = rule(seen, audio_kept[index + 1])
+            tokens[start:stop] = regroup(tokens[start:stop], clusters)
         states = feed_forward(layer, _states(tokens))
         tokens = [Token(states[i], t.sources, t.position) for i, t in enumerate(tokens)]
     return Prompt(length, traces, tokens, head_logits(model, tokens[-1].state))
@@ -124,7 +141,7 @@ def prefill_logits(
     span: tuple[int, int],
     audio_kept: Sequence[int],
     positions: Positions = "reindex",
-    **rules: bool,
+    **rules: Any,
 ) -> tuple[Tensor, list[LayerTrace]]:
     """The last position's logits [vocabulary] of one prompt, and what each layer did."""
     prompt = prefill(model, embeds, span, audio_kept, positions, **rules)
@@ -160,7 +177,7 @@ def greedy(
     *,
     max_new_tokens: int,
     eos: int | Sequence[int] | None = None,
-    **rules: bool,
+    **rules: Any,
 ) -> list[int]:
     """The best token again and again; an end token is the last id of the answer."""
     prompt = prefill(model, embeds, span, audio_kept, positions, **rules)
@@ -181,7 +198,7 @@ def beam_search(
     max_new_tokens: int,
     eos: int | Sequence[int] | None = None,
     length_penalty: float = 1.0,
-    **rules: bool,
+    **rules: Any,
 ) -> tuple[list[int], float]:
     """The best hypothesis and its score, as `generate(num_beams=k, early_stopping=False)` has it.
 

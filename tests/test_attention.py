@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from core.reduction import attention
-from core.reduction.attention import AudioColumns, attend, received_attention
+from core.reduction.attention import (
+    AudioColumns,
+    attend,
+    last_query_attention,
+    received_attention,
+)
 
 HEADS, KV_HEADS, WIDTH, TOKENS = 4, 2, 8, 300
 SCALE = WIDTH**-0.5
@@ -48,12 +53,17 @@ def test_received_attention_is_the_column_sum_of_the_maps(ragged: bool, biased: 
         mask = torch.where(allowed, bias[:, None, None, :], -torch.inf)
     output, lse = attend(query, key, value, mask, SCALE)
     torch.testing.assert_close(output, maps @ value.repeat_interleave(2, 1), atol=1e-5, rtol=1e-4)
-    received = received_attention(query, key, lse, AudioColumns(start, length, pad), bias, SCALE)
+    where = AudioColumns(start, length, pad)
+    received = received_attention(query, key, lse, where, bias, SCALE)
+    last = last_query_attention(query, key, lse, where, bias, SCALE)
     for row in range(len(pad)):
-        first, last = start[row], start[row] + length[row]
-        expected = maps[row, :, pad[row] :, first:last].sum(dim=(0, 1))
+        audio = slice(start[row], start[row] + length[row])
+        expected = maps[row, :, pad[row] :, audio].sum(dim=(0, 1))
         torch.testing.assert_close(received[row, : length[row]], expected, atol=1e-4, rtol=1e-4)
         assert not received[row, length[row] :].any()
+        expected = maps[row, :, -1, audio].sum(0)
+        torch.testing.assert_close(last[row, : length[row]], expected, atol=1e-5, rtol=1e-4)
+        assert not last[row, length[row] :].any()
 
 
 def test_the_plain_fallback_equals_the_fused_kernel() -> None:

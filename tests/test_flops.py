@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from core.flops import (
     DecoderShape,
     EncoderShape,
     PromptLengths,
+    Scoring,
     decode_flops,
     kv_bytes,
     prefill_flops,
     scored_pairs,
 )
-from core.methods import get_method
+from core.methods import METHODS, get_method
 from core.reduction import Reduction, reducing
 from core.scheduler import Schedule, solve
 from tests.counted import counted_prefill_flops
@@ -33,10 +35,12 @@ def shape_of(model: Any) -> DecoderShape:
     return DecoderShape(64, LAYERS, 4, config.num_key_value_heads, 16, 96, config.vocab_size)
 
 
-def run(model: Any, prompt: PromptLengths, kept: tuple[int, ...]) -> Prefilled:
+def run(
+    model: Any, prompt: PromptLengths, kept: tuple[int, ...], name: str = "fastadasp"
+) -> Prefilled:
     batch = prompt_batch(model, [prompt.audio], prompt.before, prompt.after)
     decoder = Decoder(model.get_decoder(), model.lm_head, model.get_input_embeddings(), ())
-    reduction = Reduction(get_method("fastadasp"))
+    reduction = Reduction(get_method(name))
     with reducing(decoder.stack), torch.no_grad():
         return prefill(decoder, [batch.row(0)[0]], [prompt], [kept], reduction)
 
@@ -53,6 +57,30 @@ def test_asked_analytic_and_counted_agree(tiny_model: Any, kind: str) -> None:
             counted = counted_prefill_flops(lambda p=prompt, k=found.kept: run(tiny_model, p, k))
             assert 1 - counted / counted_full == pytest.approx(found.reduction, abs=0.002)
             assert 1 - counted / counted_full == pytest.approx(target, abs=0.01)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].in_layer])
+def test_what_a_method_spends_is_counted(tiny_model: Any, name: str) -> None:
+    shape, prompt = shape_of(tiny_model), PromptLengths(17, 173, 14)
+    kept = (173, 100, 100, 70, 70, 70, 60)
+    # what is no matrix product (neighbours' dot products) the counter does not see
+    scoring = replace(METHODS[name].scoring, dots=0)
+    counted = counted_prefill_flops(lambda: run(tiny_model, prompt, kept, name))
+    expected = prefill_flops(shape, prompt, kept, scoring)
+    assert counted == pytest.approx(expected, rel=ROTARY)
+
+
+def test_scoring_by_hand() -> None:
+    shape = DecoderShape(10, 2, 3, 1, 4, 20, 50)
+    prompt = PromptLengths(2, 7, 1)
+    assert Scoring(dots=2).flops(shape, 7, 1) == 2 * 7 * 2 * 10
+    assert Scoring(gram=True).flops(shape, 7, None) == 2 * 7 * 7 * 10
+    assert Scoring(last_query=True).flops(shape, 7, 1) == 7 * 2 * 3 * 4
+    assert Scoring(received=True).flops(shape, 7, 1) == scored_pairs(7, 1) * 2 * 3 * 4
+    assert Scoring(received=True, last_query=True).flops(shape, 7, None) == 0
+    # paid at the input and in the layer that removes, not in the other
+    free, dear = (prefill_flops(shape, prompt, (5, 5, 4), Scoring(dots=n)) for n in (0, 1))
+    assert dear - free == 2 * 10 * (7 + 5)
 
 
 def full_counts(prompt: PromptLengths) -> tuple[int, ...]:

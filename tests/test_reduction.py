@@ -13,6 +13,7 @@ from core.methods import get_method
 from core.reduction import ReducedCache, Reduction, reducing
 from core.scheduler import Schedule
 from tests import reference
+from tests.reference_methods import RULES
 from tests.tiny import PromptBatch, prompt_batch
 
 SCHEDULES = ("once", "constant", "decay")
@@ -32,8 +33,10 @@ def lengths_of(batch: PromptBatch) -> list[PromptLengths]:
     return found
 
 
-def counts(batch: PromptBatch, kind: str, start: int, ratios: list[float]) -> list[tuple[int, ...]]:
-    schedule = Schedule(kind, start, LAYERS)
+def counts(
+    batch: PromptBatch, kind: str, start: int, ratios: list[float], most: float = 1.0
+) -> list[tuple[int, ...]]:
+    schedule = Schedule(kind, start, LAYERS, most)
     return [
         schedule.kept(row.audio, ratio)
         for row, ratio in zip(lengths_of(batch), ratios, strict=True)
@@ -202,3 +205,21 @@ class BrokenMethod:
 
     def plan(self, view: object, kept: object) -> None:
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("kind", ["once", "constant"])
+@pytest.mark.parametrize("name", RULES)
+@torch.no_grad()
+def test_every_method_equals_its_oracle(
+    gqa_model: Any, ragged: PromptBatch, name: str, kind: str
+) -> None:
+    reduction = Reduction(get_method(name), "keep", True)
+    kept = counts(ragged, kind, 1, RATIOS, reduction.method.most)
+    with reducing(gqa_model.get_decoder()):
+        logits = run_prefill(gqa_model, ragged, kept, reduction).logits
+    for index in range(len(ragged)):
+        embeddings, span = ragged.row(index)
+        expected, _ = reference.prefill_logits(
+            gqa_model, embeddings, span, list(kept[index]), "keep", size_bias=True, rule=RULES[name]
+        )
+        torch.testing.assert_close(logits[index], expected.float(), atol=1e-4, rtol=0)

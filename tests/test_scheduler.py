@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import UsageError
-from core.flops import DecoderShape, PromptLengths, prefill_flops
+from core.flops import RECEIVED, DecoderShape, PromptLengths, Scoring, prefill_flops
 from core.scheduler import Schedule, reach, solve
 
 EMBEDDED = DecoderShape(160, 8, 4, 4, 40, 432, 1500)
@@ -51,6 +51,25 @@ def test_counts_only_fall_and_never_reach_zero() -> None:
             assert sorted(kept, reverse=True) == list(kept)
             assert kept[-1] >= 1
     assert Schedule("once", 0, 8).kept(0, 0.5) == (0,) * 9
+
+
+def test_a_layer_removes_no_more_than_its_method_can() -> None:
+    halving = Schedule("once", 1, 4, most=0.5)
+    assert halving.kept(75, 0.9) == (75, 75, 38, 38, 38)
+    assert Schedule("constant", 0, 3, most=0.5).kept(9, 0.9) == (9, 5, 3, 2)
+    assert Schedule("constant", 0, 3, most=0.5).kept(9, 0.2) == Schedule("constant", 0, 3).kept(
+        9, 0.2
+    )
+    found = solve(EMBEDDED, Schedule("once", 0, 8, most=0.5), PromptLengths(17, 75, 14), 0.5)
+    assert found.capped
+    assert found.kept == (75, *[38] * 8)
+
+
+def test_cheaper_scores_leave_more_tokens() -> None:
+    prompt, schedule = PromptLengths(17, 75, 14), Schedule("constant", 0, 8)
+    dear, free = (solve(EMBEDDED, schedule, prompt, 0.4, s) for s in (RECEIVED, Scoring()))
+    assert sum(free.kept) > sum(dear.kept)
+    assert abs(free.reduction - 0.4) <= 0.01
 
 
 def test_nothing_asked_nothing_removed() -> None:

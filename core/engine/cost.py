@@ -15,6 +15,7 @@ import torch
 from ..flops import (
     DecoderShape,
     PromptLengths,
+    Scoring,
     decode_flops,
     kv_bytes,
     prefill_flops,
@@ -66,12 +67,14 @@ class Row:
         prompt: token counts before reduction.
         kept: audio tokens entering each layer, then leaving the last one.
         generated: new tokens, the end token included.
+        scoring: what the method paid where tokens went.
     """
 
     seconds: Seconds
     prompt: PromptLengths
     kept: tuple[int, ...]
     generated: int
+    scoring: Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def costs(
                 generated=row.generated,
                 encoder_flops=encoder_flops,
                 prefill_full_flops=prefill_flops(decoder, row.prompt),
-                prefill_flops=prefill_flops(decoder, row.prompt, row.kept),
+                prefill_flops=prefill_flops(decoder, row.prompt, row.kept, row.scoring),
                 decode_full_flops=decode_flops(decoder, row.prompt, steps),
                 decode_flops=decode_flops(decoder, row.prompt, steps, row.kept),
                 kv_bytes_full=kv_bytes(decoder, row.prompt, machine.value_bytes),

@@ -63,11 +63,10 @@ class Engine:
         self.shape = lm.decoder_shape
         wanted = config.reduction
         first = wanted.first_layer(self.shape.layers)
-        self.schedule = Schedule(wanted.schedule, first, self.shape.layers)
+        method = _method(wanted.method, wanted.schedule)
+        self.schedule = Schedule(wanted.schedule, first, self.shape.layers, method.most)
         self.target = wanted.reduce if wanted.method != "none" else 0.0
-        self.reduction = Reduction(
-            _method(wanted.method, wanted.schedule), wanted.positions, wanted.size_bias
-        )
+        self.reduction = Reduction(method, wanted.positions, wanted.size_bias)
         self.batch_size = config.batch_size or (
             _CPU_BATCH if lm.device.type == "cpu" else _GPU_BATCH
         )
@@ -125,7 +124,8 @@ class Engine:
             PromptLengths(len(before), len(row), len(after))
             for (before, after), row in zip(texts, audio, strict=True)
         ]
-        budgets = [solve(self.shape, self.schedule, prompt, target) for prompt in prompts]
+        scoring = self.reduction.method.scoring
+        budgets = [solve(self.shape, self.schedule, prompt, target, scoring) for prompt in prompts]
         encode = clock.lap()
         kept = [budget.kept for budget in budgets]
         start = prefill(self.decoder, embedded, prompts, kept, self.reduction)
@@ -135,7 +135,7 @@ class Engine:
         decode = first[0] + clock.lap()
         times = Times(encode, prefilled, encode + prefilled + first[0], decode)
         rows = [
-            Row(segment.duration, prompt, budget.kept, len(answer.ids) + answer.ended)
+            Row(segment.duration, prompt, budget.kept, len(answer.ids) + answer.ended, scoring)
             for segment, prompt, budget, answer in zip(
                 batch, prompts, budgets, answers, strict=True
             )
@@ -200,7 +200,7 @@ class Engine:
         facts = self.lm.facts
         audio = int(facts.max_seconds * facts.tokens_per_second)
         longest = PromptLengths(len(self.before), audio, len(self.after))
-        most = reach(self.shape, self.schedule, longest)
+        most = reach(self.shape, self.schedule, longest, self.reduction.method.scoring)
         if self.target > most:
             raise UsageError(
                 f"--reduce {self.target:g} is out of reach: {self.schedule.kind} from layer"

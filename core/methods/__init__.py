@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from ..errors import UsageError
+from .a_tome import AToMe
+from .affinity import Affinity
 from .base import AudioView, Method, Signal
 from .fastadasp import FastAdaSP
+from .fastv import FastV, FastVReceived
+from .merge_mean import MergeMean
+from .random_evict import RandomEvict
+from .random_merge import RandomMerge
+from .uniform import Uniform
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (FastAdaSP,)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        FastAdaSP,
+        MergeMean,
+        AToMe,
+        Affinity,
+        FastV,
+        FastVReceived,
+        Uniform,
+        RandomMerge,
+        RandomEvict,
+    )
+}
 
 __all__ = ["METHODS", "AudioView", "Method", "Signal", "get_method"]
 
@@ -18,5 +38,8 @@ def get_method(name: str) -> Method:
         UsageError: no such method; the message lists the choices.
     """
     if name not in METHODS:
-        raise UsageError(f"unknown method '{name}'; choose one of {', '.join(sorted(METHODS))}")
+        choices = ", ".join(sorted(METHODS))
+        raise UsageError(
+            f"unknown method '{name}'; choose one of {choices}"
+        )
     return METHODS[name]()

@@ -10,48 +10,66 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ..flops import Scoring
 from ..merge import Plan
 
 
 class Signal(StrEnum):
-    """What a method may ask the layer for."""
+    """What a method may ask a layer for that costs something to find out."""
 
-    KEYS = "keys"
     RECEIVED = "received"
+    LAST_QUERY = "last_query"
 
 
 @dataclass(frozen=True, slots=True)
 class AudioView:
-    """What one decoder layer knows of the audio tokens of a batch, rows padded on the right.
+    """What one place knows of the audio tokens of a batch, rows padded on the right.
+
+    The place is a decoder layer, between attention and MLP, or the decoder's input. At the input
+    there is no attention yet: the tokens themselves stand in as keys of one head.
 
     Attributes:
         lengths: audio tokens of each row.
         keys: this layer's keys after rotary embedding, (batch, kv_heads, audio, head_dim).
+        states: what merges: the residual stream or the projected tokens, (batch, audio, hidden).
         received: attention each token received in this layer, summed over all heads and queries,
-            (batch, audio), float32; None unless asked for.
+            (batch, audio), float32; None unless asked for, and at the input.
+        last_query: attention each token received from the last prompt token alone, summed over
+            all heads, (batch, audio), float32; likewise.
         sizes: how many original tokens each token stands for, (batch, audio), float32.
+        at_input: whether this is the decoder's input.
     """
 
     lengths: tuple[int, ...]
     keys: Tensor
+    states: Tensor
     received: Tensor | None
+    last_query: Tensor | None
     sizes: Tensor
+    at_input: bool = False
 
 
 class Method(ABC):
     """A way to choose which audio tokens merge or go. Subclasses are frozen dataclasses.
 
+    Every method keeps exactly what the budget says. What a method cannot reach in one step is
+    said by `most`, and the solver never asks for it.
+
     Attributes:
         name: as the user types it.
         needs: the signals that `plan` reads.
+        scoring: what `plan` and its signals cost, for the cost model.
+        most: largest share of the audio tokens that one plan can remove.
         in_layer: whether it can act inside decoder layers (schedules once, constant, decay).
         at_input: whether it can act before the first layer (schedule input).
     """
 
     name: ClassVar[str]
-    needs: ClassVar[frozenset[Signal]]
+    needs: ClassVar[frozenset[Signal]] = frozenset()
+    scoring: ClassVar[Scoring] = Scoring()
+    most: ClassVar[float] = 1.0
     in_layer: ClassVar[bool] = True
-    at_input: ClassVar[bool] = False
+    at_input: ClassVar[bool] = True
 
     @abstractmethod
     def plan(self, view: AudioView, kept: Sequence[int]) -> Plan:
@@ -59,5 +77,5 @@ class Method(ABC):
 
         Args:
             view: the audio tokens as this layer sees them.
-            kept: 1 <= kept[b] <= view.lengths[b].
+            kept: 1 <= kept[b] <= view.lengths[b], and no less than `most` allows.
         """

@@ -147,6 +147,34 @@ def received_attention(
     return total
 
 
+def last_query_attention(
+    query: Tensor,
+    key: Tensor,
+    lse: Tensor,
+    columns: AudioColumns,
+    bias: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """Attention that each audio token received from the last prompt token, summed over all heads.
+
+    FastV's score (Chen et al., ECCV 2024, section 4). Arguments as in `received_attention`.
+
+    Returns:
+        (batch, audio), float32; a row's padding holds 0.
+    """
+    batch, heads, _, head_dim = query.shape
+    kv_heads = key.shape[1]
+    keys = columns.gather(key, 2).transpose(-1, -2).float()
+    rows = query[:, :, -1].reshape(batch, kv_heads, heads // kv_heads, head_dim).float()
+    score = (rows @ keys).view(batch, heads, columns.width) * scale
+    if bias is not None:
+        score = score + columns.gather(bias, 1).unsqueeze(1).float()
+    share = (score - lse[:, :, -1:].float()).exp().sum(1)
+    column = torch.arange(columns.width, device=query.device)
+    length = torch.tensor(columns.length, device=query.device).unsqueeze(1)
+    return share.masked_fill(column >= length, 0)
+
+
 def _unseen(columns: AudioColumns, queries: range, audio: range, device: torch.device) -> Tensor:
     """True where an audio column is padding or in the query's future.
 

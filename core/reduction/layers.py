@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from ..methods import AudioView, Signal
-from .attention import AudioColumns, attend, received_attention
+from .attention import AudioColumns, attend, last_query_attention, received_attention
 from .cache import PromptState, ReducedCache
 
 _BACKEND = "fastadasp"
@@ -83,7 +83,7 @@ def _merging_layer(
     reduction, state = cache.reduction, cache.state
     scale = getattr(layer, "residual_multiplier", 1.0)
     bias = _log_sizes(state) if reduction.size_bias else None
-    collected = Collected(state.columns, bias, Signal.RECEIVED in reduction.method.needs)
+    collected = Collected(state.columns, bias, reduction.method.needs)
     with _collecting(layer.self_attn):
         attended, _ = layer.self_attn(
             hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
@@ -100,11 +100,20 @@ def _merge(
 ) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
     state, columns = cache.state, collected.columns
-    sizes = columns.gather(state.sizes_on(hidden.device), 1)
-    view = AudioView(columns.length, collected.keys, collected.received, sizes)
+    states = columns.gather(hidden, 1)
+    view = AudioView(
+        lengths=columns.length,
+        keys=collected.keys,
+        states=states,
+        received=collected.received,
+        last_query=collected.last_query,
+        sizes=columns.gather(state.sizes_on(hidden.device), 1),
+    )
     plan = cache.reduction.method.plan(view, kept)
+    if plan.kept != kept:
+        raise ValueError(f"the method kept {plan.kept} audio tokens where {kept} were asked for")
     cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
-    return state.splice(hidden, plan.mean(columns.gather(hidden, 1)), cache.state)
+    return state.splice(hidden, plan.mean(states), cache.state)
 
 
 @dataclass(slots=True)
@@ -114,16 +123,18 @@ class Collected:
     Attributes:
         columns: where the audio stands.
         bias: added to the scores of each key, (batch, width), or None.
-        wants_received: whether the received attention is needed.
+        wanted: what the method asks for.
         keys: audio keys after rotary embedding, (batch, kv_heads, audio, head_dim).
         received: see `received_attention`.
+        last_query: see `last_query_attention`.
     """
 
     columns: AudioColumns
     bias: Tensor | None
-    wants_received: bool
+    wanted: frozenset[Signal]
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
     received: Tensor | None = None
+    last_query: Tensor | None = None
 
 
 def _collecting_attention(  # noqa: PLR0913
@@ -141,10 +152,11 @@ def _collecting_attention(  # noqa: PLR0913
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     output, lse = attend(query, key, value, attention_mask, scale)
     collected.keys = collected.columns.gather(key, 2)
-    if collected.wants_received:
-        collected.received = received_attention(
-            query, key, lse, collected.columns, collected.bias, scale
-        )
+    seen = (query, key, lse, collected.columns, collected.bias, scale)
+    if Signal.RECEIVED in collected.wanted:
+        collected.received = received_attention(*seen)
+    if Signal.LAST_QUERY in collected.wanted:
+        collected.last_query = last_query_attention(*seen)
     return output.transpose(1, 2).contiguous(), None
 
 
