@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UsageError
+from . import external
 from .a_tome import AToMe
 from .affinity import Affinity
 from .base import AudioView, Method, Signal
@@ -32,14 +33,16 @@ __all__ = ["METHODS", "AudioView", "Method", "Signal", "get_method"]
 
 
 def get_method(name: str) -> Method:
-    """The method of that name.
+    """The method of that name, or the one in a file, `path/to/file.py:Name`.
 
     Raises:
         UsageError: no such method; the message lists the choices.
     """
+    if external.is_external(name):
+        return external.load(name)
     if name not in METHODS:
         choices = ", ".join(sorted(METHODS))
         raise UsageError(
-            f"unknown method '{name}'; choose one of {choices}"
+            f"unknown method '{name}'; choose one of {choices}, or path/to/file.py:Name"
         )
     return METHODS[name]()
