@@ -16,7 +16,8 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
     """A record with all that is the same for every recording of the run."""
     reduction = config.reduction
     start_layer = None
-    if model is not None and reduction.method != "none" and reduction.reduce > 0:
+    inside = reduction.schedule != "input" and reduction.method != "none" and reduction.reduce > 0
+    if model is not None and inside:
         start_layer = reduction.first_layer(model.decoder_shape.layers)
     return Transcript(
         schema_version=SCHEMA_VERSION,

@@ -136,9 +136,10 @@ def _started(record: Transcript) -> str:
     revision = f" ({record.model_revision})" if record.model_revision else ""
     reduced = "nothing reduced"
     if record.flops.reduction_target:
+        layer = record.start_layer
+        where = "at the input" if layer is None else f"{record.schedule}, from layer {layer}"
         reduced = (
-            f"{record.method}, {record.schedule}, from layer {record.start_layer}, "
-            f"{record.flops.reduction_target:.0%} of prefill FLOPs cut"
+            f"{record.method}, {where}, {record.flops.reduction_target:.0%} of prefill FLOPs cut"
         )
     return (
         f"{record.task} with {record.model}{revision} on {record.device}, {record.dtype}; "

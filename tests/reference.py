@@ -10,7 +10,8 @@ most similar keys (after rotation, all key heads side by side) are merged, chain
 state is the mean of the old ones, weighted by the attention each token received from all queries
 of the prompt over all heads. The layer's own keys and values are those from before the merge.
 How many audio tokens each layer keeps is given by the caller, as `audio_kept`: entry l enters
-layer l, and one last entry leaves the last layer.
+layer l, and one last entry leaves the last layer. Other methods come as a `rule`; theirs may remove
+tokens before the first layer too, by a first entry below the span's length.
 
 Positions: `reindex` numbers the n_l tokens of every layer without gaps up to the prompt's last
 position; `keep` leaves every token its place in the prompt, and a merged one that of its first
@@ -93,9 +94,14 @@ def prefill(
     With a `rule`, that method decides in place of FastAdaSP.
     """
     decoder_layers = model.get_decoder().layers
-    _check_counts(audio_kept, span, len(decoder_layers))
+    _check_counts(audio_kept, span, len(decoder_layers), rule is not None)
     length = len(embeds)
     tokens = [Token(embeds[i].double(), (i,), i) for i in range(length)]
+    if rule is not None and audio_kept[0] < span[1] - span[0]:
+        states = _states(tokens[slice(*span)])
+        nothing = [0.0] * len(states)
+        clusters = rule(Seen(states, states, nothing, nothing, [1] * len(states)), audio_kept[0])
+        tokens[slice(*span)] = regroup(tokens[slice(*span)], clusters)
     traces = []
     for index, layer in enumerate(decoder_layers):
         if positions == "reindex":
@@ -265,8 +271,11 @@ def _end_tokens(eos: int | Sequence[int] | None) -> set[int]:
     return {eos} if isinstance(eos, int) else set(eos)
 
 
-def _check_counts(audio_kept: Sequence[int], span: tuple[int, int], layers: int) -> None:
+def _check_counts(
+    audio_kept: Sequence[int], span: tuple[int, int], layers: int, at_input: bool
+) -> None:
     assert len(audio_kept) == layers + 1, "one count for each layer's entry and one for the exit"
-    assert audio_kept[0] == span[1] - span[0], "the first count is the whole span"
+    whole = span[1] - span[0]
+    assert audio_kept[0] == whole or (at_input and 1 <= audio_kept[0] < whole), "the whole span"
     for before, after in itertools.pairwise(audio_kept):
         assert before == after or 1 <= after < before, "counts never grow and never reach zero"

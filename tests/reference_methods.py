@@ -143,3 +143,5 @@ RULES: dict[str, Rule] = {
     "fastv-received": fastv_received,
     "uniform": uniform,
 }
+# where a method does something else before the first layer
+AT_INPUT: dict[str, Rule] = {"affinity": affinity(1)}

@@ -9,11 +9,11 @@ import torch
 
 from core.engine.generate import Decoder, Prefilled, beam_search, greedy, prefill
 from core.flops import PromptLengths
-from core.methods import get_method
+from core.methods import METHODS, get_method
 from core.reduction import ReducedCache, Reduction, reducing
 from core.scheduler import Schedule
 from tests import reference
-from tests.reference_methods import RULES
+from tests.reference_methods import AT_INPUT, RULES, Rule
 from tests.tiny import PromptBatch, prompt_batch
 
 SCHEDULES = ("once", "constant", "decay")
@@ -213,13 +213,67 @@ class BrokenMethod:
 def test_every_method_equals_its_oracle(
     gqa_model: Any, ragged: PromptBatch, name: str, kind: str
 ) -> None:
-    reduction = Reduction(get_method(name), "keep", True)
-    kept = counts(ragged, kind, 1, RATIOS, reduction.method.most)
-    with reducing(gqa_model.get_decoder()):
-        logits = run_prefill(gqa_model, ragged, kept, reduction).logits
-    for index in range(len(ragged)):
-        embeddings, span = ragged.row(index)
+    method = get_method(name)
+    kept = counts(ragged, kind, 1, RATIOS, method.most)
+    equals_the_oracle(gqa_model, ragged, kept, Reduction(method, "keep", True), RULES[name])
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("name", [name for name in RULES if METHODS[name].at_input])
+@torch.no_grad()
+def test_every_method_at_the_input_equals_its_oracle(
+    gqa_model: Any, ragged: PromptBatch, name: str, positions: str
+) -> None:
+    method = get_method(name)
+    kept = counts(ragged, "input", 0, RATIOS, method.most)
+    assert kept[0][0] < lengths_of(ragged)[0].audio
+    reduction = Reduction(method, positions, positions == "keep")
+    rule = AT_INPUT.get(name, RULES[name])
+    equals_the_oracle(gqa_model, ragged, kept, reduction, rule)
+    # and once more inside, on top of what went at the input
+    deeper = [(*row[:3], *[max(1, row[3] - 2)] * (LAYERS - 2)) for row in kept]
+    if name not in AT_INPUT:
+        equals_the_oracle(gqa_model, ragged, deeper, reduction, rule)
+
+
+@torch.no_grad()
+def test_decoding_after_a_cut_at_the_input(gqa_model: Any, ragged: PromptBatch) -> None:
+    kept = counts(ragged, "input", 0, RATIOS)
+    for positions, size_bias in (("reindex", False), ("keep", True)):
+        reduction = Reduction(get_method("uniform"), positions, size_bias)
+        with reducing(gqa_model.get_decoder()):
+            start = run_prefill(gqa_model, ragged, kept, reduction)
+            answers = greedy(decoder_of(gqa_model), start, [9] * 3)
+            start = run_prefill(gqa_model, ragged, kept, reduction)
+            beams = beam_search(decoder_of(gqa_model), start, [5] * 3, 3)
+        for index in range(3):
+            embeddings, span = ragged.row(index)
+            rules: dict[str, Any] = {"size_bias": size_bias, "rule": RULES["uniform"]}
+            asked = (gqa_model, embeddings, span, list(kept[index]), positions)
+            expected = reference.greedy(*asked, max_new_tokens=9, **rules)
+            assert list(answers[index].ids) == expected
+            best, _ = reference.beam_search(*asked, num_beams=3, max_new_tokens=5, **rules)
+            assert list(beams[index].ids) == list(best)
+
+
+def equals_the_oracle(
+    model: Any,
+    batch: PromptBatch,
+    kept: list[tuple[int, ...]],
+    reduction: Reduction,
+    rule: Rule,
+) -> None:
+    with reducing(model.get_decoder()):
+        logits = run_prefill(model, batch, kept, reduction).logits
+    for index in range(len(batch)):
+        embeddings, span = batch.row(index)
         expected, _ = reference.prefill_logits(
-            gqa_model, embeddings, span, list(kept[index]), "keep", size_bias=True, rule=RULES[name]
+            model,
+            embeddings,
+            span,
+            list(kept[index]),
+            reduction.positions,  # type: ignore[arg-type]
+            size_bias=reduction.size_bias,
+            rule=rule,
         )
         torch.testing.assert_close(logits[index], expected.float(), atol=1e-4, rtol=0)

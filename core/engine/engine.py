@@ -202,10 +202,12 @@ class Engine:
         longest = PromptLengths(len(self.before), audio, len(self.after))
         most = reach(self.shape, self.schedule, longest, self.reduction.method.scoring)
         if self.target > most:
+            kind, start = self.schedule.kind, self.schedule.start
+            inside = kind != "input"
+            where, lower = (f" from layer {start}", " or --start-layer") if inside else ("", "")
             raise UsageError(
-                f"--reduce {self.target:g} is out of reach: {self.schedule.kind} from layer"
-                f" {self.schedule.start} can cut {most:.2f} of the prefill at most; lower --reduce"
-                " or --start-layer"
+                f"--reduce {self.target:g} is out of reach: {kind}{where} can cut {most:.2f} of the"
+                f" prefill at most; lower --reduce{lower}"
             )
 
 
@@ -227,7 +229,7 @@ def _failed(segment: Segment, error: Exception) -> Hypothesis:
 
 def _method(name: str, schedule: str) -> Method:
     """The method, checked against the schedule; any method stands in where nothing is reduced."""
-    method = get_method("fastadasp" if name == "none" else name)
+    method = get_method("uniform" if name == "none" else name)
     at_input = schedule == "input"
     if (at_input and not method.at_input) or (not at_input and not method.in_layer):
         where = "once, constant or decay" if at_input else "input"

@@ -132,6 +132,7 @@ class ReducedCache(DynamicCache):  # type: ignore[misc]
 
     Attributes:
         reduction: what to do.
+        rows: token counts of each prompt before anything was removed.
         kept: audio tokens of each row entering each layer, then leaving the last one.
         state: the batch as the next layer of the prefill sees it.
         prompts: the batch as each prefilled layer saw it.
@@ -147,18 +148,23 @@ class ReducedCache(DynamicCache):  # type: ignore[misc]
         super().__init__()
         self.reduction = reduction
         self.kept = tuple(tuple(row) for row in kept)
-        self.state = PromptState(tuple(rows))
+        self.rows = tuple(rows)
+        self.state = PromptState(self.rows)
         self.prompts: list[PromptState] = []
         self.repeat = 1
 
     @property
     def reduces(self) -> bool:
         """Whether any token of any row goes."""
-        return any(row[-1] < row[0] for row in self.kept)
+        return any(counts[-1] < row.audio for counts, row in zip(self.kept, self.rows, strict=True))
 
-    def leaving(self, layer: int) -> tuple[int, ...]:
-        """Audio tokens of each row that leave this layer's attention."""
-        return tuple(row[layer + 1] for row in self.kept)
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """Audio tokens of each row that are to be left at the place which the prefill has come to.
+
+        That is the decoder's input, or the layer whose entry in `prompts` was made last.
+        """
+        return tuple(row[len(self.prompts)] for row in self.kept)
 
     def expand(self, beams: int) -> None:
         """Repeat every row for its beams."""

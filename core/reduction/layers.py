@@ -1,8 +1,9 @@
 """`reducing(...)`: the decoder layers of a model reduce audio tokens while a `ReducedCache` fills.
 
 The only code that touches a model. A layer that merges is split between attention and MLP; every
-other layer runs its own forward with the positions and the mask of the shorter sequence. Without a
-`ReducedCache`, or with one that removes nothing, every layer runs exactly as before.
+other layer runs its own forward with the positions and the mask of the shorter sequence. What goes
+at the input goes as the first layer is entered. Without a `ReducedCache`, or with one that removes
+nothing, every layer runs exactly as before.
 """
 
 from __future__ import annotations
@@ -65,19 +66,18 @@ def _forward(
     if len(cache.prompts) > index:
         kwargs["attention_mask"] = _decode_mask(cache, index, hidden_states)
         return plain(hidden_states, *args, **kwargs)
+    if index == 0 and cache.wanted != cache.state.columns.length:
+        hidden_states = _merge(hidden_states, _input_view(hidden_states, cache), cache)
     state = cache.state
     cache.prompts.append(state)
     kwargs["position_embeddings"] = _rotary(kwargs["position_embeddings"], state)
     kwargs["attention_mask"] = _prefill_mask(state, cache.reduction.size_bias, hidden_states)
-    kept = cache.leaving(index)
-    if kept == state.columns.length:
+    if cache.wanted == state.columns.length:
         return plain(hidden_states, *args, **kwargs)
-    return _merging_layer(layer, hidden_states, kept, kwargs)
+    return _merging_layer(layer, hidden_states, kwargs)
 
 
-def _merging_layer(
-    layer: Any, hidden: Tensor, kept: tuple[int, ...], kwargs: dict[str, Any]
-) -> Tensor:
+def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
     """A layer of the form x + attn(norm(x)), then x + mlp(norm(x)), with a merge in between."""
     cache: ReducedCache = kwargs["past_key_values"]
     reduction, state = cache.reduction, cache.state
@@ -89,31 +89,47 @@ def _merging_layer(
             hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
         )
     hidden = hidden + (attended if scale == 1.0 else attended * scale)
-    hidden = _merge(hidden, collected, cache, kept)
+    hidden = _merge(hidden, _layer_view(hidden, collected, state), cache)
     updated: Tensor = layer.mlp(layer.post_attention_layernorm(hidden))
     output: Tensor = hidden + (updated if scale == 1.0 else updated * scale)
     return output
 
 
-def _merge(
-    hidden: Tensor, collected: Collected, cache: ReducedCache, kept: tuple[int, ...]
-) -> Tensor:
+def _merge(hidden: Tensor, view: AudioView, cache: ReducedCache) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
-    state, columns = cache.state, collected.columns
-    states = columns.gather(hidden, 1)
-    view = AudioView(
-        lengths=columns.length,
-        keys=collected.keys,
-        states=states,
-        received=collected.received,
-        last_query=collected.last_query,
-        sizes=columns.gather(state.sizes_on(hidden.device), 1),
-    )
+    state, kept = cache.state, cache.wanted
     plan = cache.reduction.method.plan(view, kept)
     if plan.kept != kept:
         raise ValueError(f"the method kept {plan.kept} audio tokens where {kept} were asked for")
     cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
-    return state.splice(hidden, plan.mean(states), cache.state)
+    return state.splice(hidden, plan.mean(view.states), cache.state)
+
+
+def _layer_view(hidden: Tensor, collected: Collected, state: PromptState) -> AudioView:
+    columns = collected.columns
+    return AudioView(
+        lengths=columns.length,
+        keys=collected.keys,
+        states=columns.gather(hidden, 1),
+        received=collected.received,
+        last_query=collected.last_query,
+        sizes=columns.gather(state.sizes_on(hidden.device), 1),
+    )
+
+
+def _input_view(hidden: Tensor, cache: ReducedCache) -> AudioView:
+    """The projected tokens, before any layer; they stand in as keys of one head."""
+    columns = cache.state.columns
+    states = columns.gather(hidden, 1)
+    return AudioView(
+        lengths=columns.length,
+        keys=states.unsqueeze(1),
+        states=states,
+        received=None,
+        last_query=None,
+        sizes=torch.ones(states.shape[:2], device=hidden.device),
+        at_input=True,
+    )
 
 
 @dataclass(slots=True)

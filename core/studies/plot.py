@@ -125,11 +125,13 @@ def lines(points: Sequence[Point]) -> list[Line]:
 
 
 def _setting(point: Point) -> tuple[str, ...]:
-    layer = f"from layer {point.start_layer}"
+    layer = "" if point.start_layer is None else f"from layer {point.start_layer}"
     return (str(point.method), str(point.schedule), str(point.positions), layer)
 
 
 def _name(setting: Sequence[str], differs: Sequence[bool]) -> str:
     method, *rest = setting
     schedule, *others = zip(rest, differs[1:], strict=True)
-    return ", ".join([f"{method} {schedule[0]}", *(word for word, shown in others if shown)])
+    return ", ".join(
+        [f"{method} {schedule[0]}", *(word for word, shown in others if shown and word)]
+    )

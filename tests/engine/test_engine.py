@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,55 @@ def test_costs_tell_what_was_cut(lm: SpeechLM) -> None:
     # shares of the batch's time go by audio seconds
     first, second = (found.cost.prefill_s for found in reduced)
     assert first / second == pytest.approx(1.9 / 1.2)
+
+
+@pytest.mark.parametrize("name", ["uniform", "affinity", "a-tome"])
+def test_tokens_can_go_before_the_first_layer(lm: SpeechLM, name: str) -> None:
+    reduction = ReductionConfig(name, "input", 0.3, "keep", 0.0)
+    pieces = segments(1.9, 1.2)
+    with Engine(lm, config(reduction=reduction)) as engine:
+        together = engine.run(pieces)
+        alone = [engine.run([piece])[0] for piece in pieces]
+    assert [found.text for found in together] == [found.text for found in alone]
+    for found in together:
+        cost = found.cost
+        assert cost.prefill_flops / cost.prefill_full_flops == pytest.approx(0.7, abs=0.01)
+        # every layer holds the shorter prompt
+        short = cost.prompt_tokens - cost.audio_in + cost.audio_kept
+        assert cost.kv_bytes * cost.prompt_tokens == cost.kv_bytes_full * short
+
+
+def test_nothing_is_refused_where_nothing_is_reduced(lm: SpeechLM) -> None:
+    for schedule in ("input", "once"):
+        reduction = ReductionConfig("none", schedule, 0.0, "keep", 0.0)
+        with Engine(lm, config(reduction=reduction)) as engine:
+            assert engine.run(segments(1.0))[0].error is None
+
+
+def test_a_method_in_a_file_runs(lm: SpeechLM, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from core.methods.uniform import Uniform\n\n\nclass Own(Uniform):\n    pass\n"
+    )
+    mine = ReductionConfig(f"{tmp_path}/own.py:Own", "constant", 0.3, "keep", 0.0)
+    same = replace(mine, method="uniform")
+    texts = []
+    for reduction in (mine, same):
+        with Engine(lm, config(reduction=reduction)) as engine:
+            texts.append([found.text for found in engine.run(segments(1.9, 1.2))])
+    assert texts[0] == texts[1]
+
+
+def test_a_plan_of_other_counts_is_refused(lm: SpeechLM, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from core.methods.uniform import Uniform\n\n\nclass Greedy(Uniform):\n"
+        "    def plan(self, view, kept):\n"
+        "        return super().plan(view, [max(1, left - 1) for left in kept])\n"
+    )
+    reduction = ReductionConfig(f"{tmp_path}/own.py:Greedy", "once", 0.3, "keep", 0.0)
+    with Engine(lm, config(reduction=reduction)) as engine:
+        found = engine.run(segments(1.9))[0]
+    assert found.error is not None
+    assert "audio tokens where" in found.error
 
 
 def test_a_target_beyond_a_short_prompt_is_cut_as_far_as_it_goes(lm: SpeechLM) -> None:

@@ -13,11 +13,10 @@ from torch import Tensor
 from core.flops import PromptLengths
 from core.methods import METHODS, AudioView, get_method
 from core.reduction import ReducedCache, Reduction
-from core.reduction.layers import Collected, _merge
+from core.reduction.layers import _merge
 
 KINDS = ("random", "smooth", "equal", "zero")
 HEADS, HEAD_DIM, HIDDEN = 2, 4, 6
-inside = pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].in_layer])
 everywhere = pytest.mark.parametrize(
     ("name", "at_input"),
     [(name, False) for name in METHODS if METHODS[name].in_layer]
@@ -161,18 +160,17 @@ def texts(draw: st.DrawFn) -> tuple[Case, tuple[int, ...], tuple[int, ...]]:
     return case, before, after
 
 
-@inside
+@everywhere
 @given(drawn=texts())
 @settings(max_examples=25, deadline=None)
 def test_text_is_untouched_wherever_the_audio_stands(
-    name: str, drawn: tuple[Case, tuple[int, ...], tuple[int, ...]]
+    name: str, at_input: bool, drawn: tuple[Case, tuple[int, ...], tuple[int, ...]]
 ) -> None:
     case, before, after = drawn
-    kept, seen = case.kept(name), case.view(at_input=False)
+    kept, seen = case.kept(name), case.view(at_input)
     rows = [PromptLengths(*row) for row in zip(before, case.lengths, after, strict=True)]
     reduction = Reduction(get_method(name))
-    counts = [(row.audio, left) for row, left in zip(rows, kept, strict=True)]
-    cache = ReducedCache(rows, counts, reduction)
+    cache = ReducedCache(rows, [(left,) for left in kept], reduction)
     width = cache.state.width
     hidden = torch.full((len(rows), width, HIDDEN), torch.nan, dtype=case.dtype)
     for index, row in enumerate(rows):
@@ -181,9 +179,7 @@ def test_text_is_untouched_wherever_the_audio_stands(
         hidden[index, width - row.total :] = torch.cat(
             [texts[: row.before], audio, texts[row.before :]]
         )
-    collected = Collected(cache.state.columns, None, reduction.method.needs, seen.keys)
-    collected.received, collected.last_query = seen.received, seen.last_query
-    merged = _merge(hidden, collected, cache, tuple(kept))
+    merged = _merge(hidden, seen, cache)
     assert cache.state.origin is not None and cache.state.sizes is not None
     for index, (row, left) in enumerate(zip(rows, kept, strict=True)):
         real = merged[index, merged.shape[1] - row.text - left :]
