@@ -30,7 +30,8 @@ class ReductionConfig:
         positions: reindex (gaps closed, as the paper's code does) | keep (the first member's).
         start_fraction: first reduced layer as a fraction of the decoder's depth.
         start_layer: the same as a layer's index; wins over the fraction.
-        size_bias: add the log of a merged token's size to its attention logits.
+        size_bias: add the log of a merged token's size to its attention logits; None = as the
+            method does it.
     """
 
     method: str
@@ -39,7 +40,7 @@ class ReductionConfig:
     positions: str
     start_fraction: float
     start_layer: int | None = None
-    size_bias: bool = False
+    size_bias: bool | None = None
 
     def first_layer(self, n_layers: int) -> int:
         """Index of the first reduced layer in a decoder of `n_layers`."""

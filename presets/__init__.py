@@ -55,7 +55,7 @@ class Preset:
     description: str = ""
     tasks: tuple[str, ...] = tuple(DEFAULT_BY_TASK)
     positions: str = "keep"
-    size_bias: bool = False
+    size_bias: bool | None = None
     reason: str = ""
     models: Mapping[str, Mapping[str, Any]] | None = None
 
@@ -144,7 +144,7 @@ def _check_values(data: Mapping[str, Any], where: str) -> None:
         _check_choice(task, tuple(DEFAULT_BY_TASK), f"{where}: tasks")
     _check_number(data["reduce"], MAX_REDUCE, f"{where}: reduce")
     _check_number(data["start"], 1.0, f"{where}: start")
-    if not isinstance(data.get("size_bias", False), bool):
+    if not isinstance(data.get("size_bias"), bool | None):
         raise PresetError(f"{where}: size_bias must be true or false")
 
 

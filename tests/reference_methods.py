@@ -6,6 +6,7 @@ together and with what weights. Tokens that are in no cluster are gone.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -134,6 +135,27 @@ def affinity(window: int) -> Rule:
     return rule
 
 
+def ward(seen: Seen, kept: int) -> list[Cluster]:
+    """The cheapest pair of neighbours again and again, its cost worked out anew each time."""
+    found = [[i] for i in range(len(seen.sizes))]
+    while len(found) > kept:
+        costs = [_ward_cost(seen, a, b) for a, b in itertools.pairwise(found)]
+        best = min(range(len(costs)), key=lambda i: costs[i])
+        found[best : best + 2] = [found[best] + found[best + 1]]
+    return [(members, [float(seen.sizes[i]) for i in members]) for members in found]
+
+
+def _ward_cost(seen: Seen, one: list[int], other: list[int]) -> float:
+    sizes, means = [], []
+    for members in (one, other):
+        size = sum(seen.sizes[i] for i in members)
+        parts = [seen.states[i] * (seen.sizes[i] / size) for i in members]
+        sizes.append(size)
+        means.append(torch.stack(parts).sum(0))
+    apart = float((means[0] - means[1]).square().sum())
+    return apart * sizes[0] * sizes[1] / (sizes[0] + sizes[1])
+
+
 RULES: dict[str, Rule] = {
     "fastadasp": fastadasp,
     "merge-mean": merge_mean,
@@ -142,6 +164,7 @@ RULES: dict[str, Rule] = {
     "fastv": fastv,
     "fastv-received": fastv_received,
     "uniform": uniform,
+    "ward": ward,
 }
 # where a method does something else before the first layer
 AT_INPUT: dict[str, Rule] = {"affinity": affinity(1)}

@@ -66,7 +66,8 @@ class Engine:
         method = _method(wanted.method, wanted.schedule)
         self.schedule = Schedule(wanted.schedule, first, self.shape.layers, method.most)
         self.target = wanted.reduce if wanted.method != "none" else 0.0
-        self.reduction = Reduction(method, wanted.positions, wanted.size_bias)
+        biased = method.size_bias if wanted.size_bias is None else wanted.size_bias
+        self.reduction = Reduction(method, wanted.positions, biased)
         self.batch_size = config.batch_size or (
             _CPU_BATCH if lm.device.type == "cpu" else _GPU_BATCH
         )

@@ -13,11 +13,13 @@ from .merge_mean import MergeMean
 from .random_evict import RandomEvict
 from .random_merge import RandomMerge
 from .uniform import Uniform
+from .ward import Ward
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         FastAdaSP,
+        Ward,
         MergeMean,
         AToMe,
         Affinity,

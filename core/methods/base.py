@@ -60,6 +60,8 @@ class Method(ABC):
         needs: the signals that `plan` reads.
         scoring: what `plan` and its signals cost, for the cost model.
         most: largest share of the audio tokens that one plan can remove.
+        size_bias: whether a merged token's attention scores gain the log of its size, unless the
+            settings say otherwise.
         in_layer: whether it can act inside decoder layers (schedules once, constant, decay).
         at_input: whether it can act before the first layer (schedule input).
     """
@@ -68,6 +70,7 @@ class Method(ABC):
     needs: ClassVar[frozenset[Signal]] = frozenset()
     scoring: ClassVar[Scoring] = Scoring()
     most: ClassVar[float] = 1.0
+    size_bias: ClassVar[bool] = False
     in_layer: ClassVar[bool] = True
     at_input: ClassVar[bool] = True
 

@@ -117,6 +117,17 @@ def test_nothing_is_refused_where_nothing_is_reduced(lm: SpeechLM) -> None:
             assert engine.run(segments(1.0))[0].error is None
 
 
+def test_the_method_decides_on_the_size_bias_unless_told(lm: SpeechLM) -> None:
+    def biased(name: str, said: bool | None) -> bool:
+        reduction = ReductionConfig(name, "once", 0.3, "keep", 0.0, size_bias=said)
+        return Engine(lm, config(reduction=reduction)).reduction.size_bias
+
+    assert biased("ward", None)
+    assert not biased("fastadasp", None)
+    assert biased("fastadasp", True)
+    assert not biased("ward", False)
+
+
 def test_a_method_in_a_file_runs(lm: SpeechLM, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "from core.methods.uniform import Uniform\n\n\nclass Own(Uniform):\n    pass\n"
