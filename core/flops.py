@@ -86,6 +86,10 @@ class EncoderShape:
         layer = frames * linear + 4 * frames**2 * self.width
         return stem + self.layers * layer + 2 * (frames // 2) * self.width * self.projected
 
+    def map_flops(self, frames: int) -> int:
+        """FLOPs of one layer's attention scores alone, its queries and keys made anew."""
+        return 4 * frames * self.width**2 + 2 * frames**2 * self.width
+
 
 @dataclass(frozen=True, slots=True)
 class PromptLengths:
@@ -114,13 +118,13 @@ class Scoring:
         received: a second pass of all queries over the audio columns.
         last_query: the last prompt token's scores over the audio columns.
         dots: dot products of the hidden width, for each audio token.
-        gram: dot products of every audio token with every other.
+        gram: how often every audio token's dot product with every other is taken.
     """
 
     received: bool = False
     last_query: bool = False
     dots: int = 0
-    gram: bool = False
+    gram: int = 0
 
     def flops(self, shape: DecoderShape, audio: int, after: int | None) -> int:
         """FLOPs over `audio` tokens with `after` text tokens behind them; None at the input."""

@@ -76,7 +76,7 @@ def test_scoring_by_hand() -> None:
     shape = DecoderShape(10, 2, 3, 1, 4, 20, 50)
     prompt = PromptLengths(2, 7, 1)
     assert Scoring(dots=2).flops(shape, 7, 1) == 2 * 7 * 2 * 10
-    assert Scoring(gram=True).flops(shape, 7, None) == 2 * 7 * 7 * 10
+    assert Scoring(gram=2).flops(shape, 7, None) == 2 * 2 * 7 * 7 * 10
     assert Scoring(last_query=True).flops(shape, 7, 1) == 7 * 2 * 3 * 4
     assert Scoring(received=True).flops(shape, 7, 1) == scored_pairs(7, 1) * 2 * 3 * 4
     assert Scoring(received=True, last_query=True).flops(shape, 7, None) == 0

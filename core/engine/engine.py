@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import RunConfig
 from ..errors import FastAdaSPError, UsageError
 from ..flops import PromptLengths
-from ..methods import Method, get_method
-from ..models.base import Request, SpeechLM
+from ..methods import EncoderScores, Method, Signal, get_method
+from ..models.base import Encoded, Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
 from ..reduction import Reduction, reducing
 from ..scheduler import Budget, Schedule, reach, solve
@@ -64,6 +64,8 @@ class Engine:
         wanted = config.reduction
         first = wanted.first_layer(self.shape.layers)
         method = _method(wanted.method, wanted.schedule)
+        if Signal.ENCODER in method.needs and not lm.scores_audio:
+            raise UsageError(f"{wanted.method} needs the encoder's attention; {lm.name} has none")
         self.schedule = Schedule(wanted.schedule, first, self.shape.layers, method.most)
         self.target = wanted.reduce if wanted.method != "none" else 0.0
         biased = method.size_bias if wanted.size_bias is None else wanted.size_bias
@@ -117,7 +119,7 @@ class Engine:
         self, batch: Sequence[Segment], target: float, no_repeat: int = 0
     ) -> list[Hypothesis]:
         clock = Clock(self.lm.device)
-        encoded = self.lm.encode([segment.samples for segment in batch])
+        encoded = self._encode(batch)
         audio = encoded.tokens
         texts = [self._prompt(segment.question) for segment in batch]
         embedded = [self._embedded(text, row) for text, row in zip(texts, audio, strict=True)]
@@ -129,7 +131,8 @@ class Engine:
         budgets = [solve(self.shape, self.schedule, prompt, target, scoring) for prompt in prompts]
         encode = clock.lap()
         kept = [budget.kept for budget in budgets]
-        start = prefill(self.decoder, embedded, prompts, kept, self.reduction)
+        scores = _scores(encoded)
+        start = prefill(self.decoder, embedded, prompts, kept, self.reduction, scores)
         prefilled = clock.lap()
         first: list[Seconds] = []
         answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
@@ -146,6 +149,12 @@ class Engine:
             self._hypothesis(segment, len(batch), answer, budget, cost)
             for segment, answer, budget, cost in zip(batch, answers, budgets, spent, strict=True)
         ]
+
+    def _encode(self, batch: Sequence[Segment]) -> Encoded:
+        waves = [segment.samples for segment in batch]
+        if Signal.ENCODER in self.reduction.method.needs:
+            return self.lm.encode(waves, scored=True)
+        return self.lm.encode(waves)
 
     def _prompt(self, question: str | None) -> Prompt:
         """Ids around the audio; the run's own question, if it has one, goes first."""
@@ -210,6 +219,17 @@ class Engine:
                 f"--reduce {self.target:g} is out of reach: {kind}{where} can cut {most:.2f} of the"
                 f" prefill at most; lower --reduce{lower}"
             )
+
+
+def _scores(encoded: Encoded) -> EncoderScores | None:
+    """The encoder's attention, rows padded on the right."""
+    if encoded.received is None or encoded.own is None:
+        return None
+    received, own = (
+        nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        for rows in (encoded.received, encoded.own)
+    )
+    return EncoderScores(received, own)
 
 
 def loops(ids: Sequence[int]) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..flops import PromptLengths
+from ..methods import EncoderScores
 from ..reduction import ReducedCache, Reduction
 
 _NEVER = -1.0e9
@@ -72,6 +73,7 @@ def prefill(
     rows: Sequence[PromptLengths],
     kept: Sequence[Sequence[int]],
     reduction: Reduction,
+    encoder: EncoderScores | None = None,
 ) -> Prefilled:
     """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
 
@@ -81,6 +83,7 @@ def prefill(
         rows: token counts of each row.
         kept: audio tokens of each row entering each layer, then leaving the last one.
         reduction: how they are reduced.
+        encoder: attention in the encoder, for methods that ask for it.
     """
     width = max(row.total for row in rows)
     padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
@@ -89,7 +92,7 @@ def prefill(
     pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
     column = torch.arange(width, device=embeddings.device)
     mask = (column >= pad).long() if min(lengths) < width else None
-    cache = ReducedCache(rows, kept, reduction)
+    cache = ReducedCache(rows, kept, reduction, encoder)
     hidden = decoder.stack(
         inputs_embeds=embeddings,
         attention_mask=mask,

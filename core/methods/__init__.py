@@ -6,12 +6,13 @@ from ..errors import UsageError
 from . import external
 from .a_tome import AToMe
 from .affinity import Affinity
-from .base import AudioView, Method, Signal
+from .base import AudioView, EncoderScores, Method, Signal
 from .fastadasp import FastAdaSP
 from .fastv import FastV, FastVReceived
 from .merge_mean import MergeMean
 from .random_evict import RandomEvict
 from .random_merge import RandomMerge
+from .sa_map import SAMap
 from .uniform import Uniform
 from .ward import Ward
 
@@ -23,6 +24,7 @@ METHODS: dict[str, type[Method]] = {
         MergeMean,
         AToMe,
         Affinity,
+        SAMap,
         FastV,
         FastVReceived,
         Uniform,
@@ -31,7 +33,7 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 
-__all__ = ["METHODS", "AudioView", "Method", "Signal", "get_method"]
+__all__ = ["METHODS", "AudioView", "EncoderScores", "Method", "Signal", "get_method"]
 
 
 def get_method(name: str) -> Method:

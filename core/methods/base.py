@@ -15,10 +15,25 @@ from ..merge import Plan
 
 
 class Signal(StrEnum):
-    """What a method may ask a layer for that costs something to find out."""
+    """What a method may ask for that costs something to find out: a layer, or the encoder."""
 
     RECEIVED = "received"
     LAST_QUERY = "last_query"
+    ENCODER = "encoder"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderScores:
+    """Attention in the encoder's last layer, folded to audio tokens, rows padded on the right.
+
+    Attributes:
+        received: mean over queries of what each token received, the largest of all heads at each
+            pair of frames; (batch, audio), float32.
+        own: what each token gave itself, mean over heads, (batch, audio), float32.
+    """
+
+    received: Tensor
+    own: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,7 @@ class AudioView:
             all heads, (batch, audio), float32; likewise.
         sizes: how many original tokens each token stands for, (batch, audio), float32.
         at_input: whether this is the decoder's input.
+        encoder: the encoder's attention; None unless asked for, and inside a layer.
     """
 
     lengths: tuple[int, ...]
@@ -47,6 +63,7 @@ class AudioView:
     last_query: Tensor | None
     sizes: Tensor
     at_input: bool = False
+    encoder: EncoderScores | None = None
 
 
 class Method(ABC):

@@ -85,10 +85,15 @@ class Encoded:
     Attributes:
         tokens: audio tokens of each waveform, (audio tokens, hidden).
         flops: what each of them cost, its padding in the batch included.
+        received, own: attention of the last layer, folded to audio tokens, if it was asked for:
+            what each token received (mean over queries of the largest head at each pair of
+            frames), and what it gave itself (mean over heads); (audio tokens,), float32 each.
     """
 
     tokens: list[Tensor]
     flops: int
+    received: list[Tensor] | None = None
+    own: list[Tensor] | None = None
 
 
 class SpeechLM(ABC):
@@ -125,12 +130,21 @@ class SpeechLM(ABC):
         """The whole prompt as text with one audio placeholder."""
 
     @abstractmethod
-    def encode(self, waveforms: Sequence[Waveform]) -> Encoded:
+    def encode(self, waveforms: Sequence[Waveform], scored: bool = False) -> Encoded:
         """Audio tokens of each waveform.
+
+        Args:
+            waveforms: mono, at the rate of `facts`.
+            scored: bring the attention of the last layer too, if `scores_audio`.
 
         Raises:
             TranscriptionError: a waveform is longer than the window.
         """
+
+    @property
+    def scores_audio(self) -> bool:
+        """Whether `encode` can bring the encoder's attention."""
+        return False
 
     @property
     def decoder(self) -> Any:

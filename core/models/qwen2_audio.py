@@ -16,7 +16,7 @@ from torch.nn.functional import gelu
 from transformers.masking_utils import create_bidirectional_mask
 
 from ..errors import TranscriptionError
-from ..flops import EncoderShape
+from ..flops import SCORE_CHUNK, EncoderShape
 from ..records import Waveform
 from .base import LANGUAGES, Encoded, Facts, Request, SpeechLM
 
@@ -75,7 +75,12 @@ class Qwen2Audio(SpeechLM):
         )
         return text
 
-    def encode(self, waveforms: Sequence[Waveform]) -> Encoded:
+    @property
+    def scores_audio(self) -> bool:
+        """Yes."""
+        return True
+
+    def encode(self, waveforms: Sequence[Waveform], scored: bool = False) -> Encoded:
         """Audio tokens of each waveform, 25 a second.
 
         The window is always padded to 30 s for the checkpoint's sake, but no frame depends on
@@ -99,11 +104,26 @@ class Qwen2Audio(SpeechLM):
             )
         reach = min(-(-(max(mels) + _CONVOLUTION_REACH) // 4) * 4, made["input_features"].shape[-1])
         frames = [(mel - 1) // 2 + 1 for mel in mels]
-        pooled = self._tower(made["input_features"][..., :reach], frames)
-        tokens = [row[: (frame - 2) // 2 + 1] for row, frame in zip(pooled, frames, strict=True)]
-        return Encoded(tokens, self._shape.flops(reach // 2))
+        counts = [(frame - 2) // 2 + 1 for frame in frames]
+        pooled, before_last = self._tower(made["input_features"][..., :reach], frames)
+        tokens = [row[:count] for row, count in zip(pooled, counts, strict=True)]
+        flops = self._shape.flops(reach // 2)
+        if not scored:
+            return Encoded(tokens, flops)
+        received, own = folded_attention(self._last_maps(before_last), frames, counts)
+        return Encoded(tokens, flops + self._shape.map_flops(reach // 2), received, own)
 
-    def _tower(self, features: Tensor, frames: Sequence[int]) -> Tensor:
+    def _last_maps(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (scaled) and keys of the last encoder layer, (batch, heads, frames, size)."""
+        layer = self.model.model.audio_tower.layers[-1]
+        attention, normed = layer.self_attn, layer.self_attn_layer_norm(states)
+        query, key = (
+            made.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for made in (attention.q_proj(normed) * attention.scaling, attention.k_proj(normed))
+        )
+        return query, key
+
+    def _tower(self, features: Tensor, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Encoder and projector, as the tower's own forward but on its input's length.
 
         Args:
@@ -111,7 +131,7 @@ class Qwen2Audio(SpeechLM):
             frames: real ones of the `width` frames after the convolution, of each row.
 
         Returns:
-            (batch, width // 2, hidden).
+            (batch, width // 2, hidden), and what entered the last layer, (batch, width, d).
         """
         model = self.model.model
         tower = model.audio_tower
@@ -125,11 +145,12 @@ class Qwen2Audio(SpeechLM):
             inputs_embeds=states,
             attention_mask=visible.long().to(self.device),
         )
+        before = states
         for layer in tower.layers:
-            states = layer(states, mask)
+            before, states = states, layer(states, mask)
         states = tower.avg_pooler(states.transpose(1, 2)).transpose(1, 2)
         projected: Tensor = model.multi_modal_projector(tower.layer_norm(states))
-        return projected
+        return projected, before
 
     @property
     def _shape(self) -> EncoderShape:
@@ -141,6 +162,42 @@ class Qwen2Audio(SpeechLM):
             intermediate=audio.encoder_ffn_dim,
             projected=text.hidden_size,
         )
+
+
+def folded_attention(
+    maps: tuple[Tensor, Tensor], frames: Sequence[int], counts: Sequence[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Attention of a bidirectional layer, folded two frames to a token, in steps of some queries.
+
+    SA-MAP (AngelSlim, preprint 202606.0741): rows are averaged and columns summed over the two
+    frames of a token; heads by their maximum for what is received, by their mean for one's own.
+
+    Args:
+        maps: scaled queries and keys, (batch, heads, frames, head size).
+        frames: real frames of each row.
+        counts: audio tokens of each row.
+
+    Returns:
+        received and own of each row, (tokens,), float32 each.
+    """
+    query, key = (part.float() for part in maps)
+    width = query.shape[2]
+    place = torch.arange(width, device=query.device)
+    end = torch.tensor(frames, device=query.device).view(-1, 1, 1, 1)
+    used = 2 * torch.tensor(counts, device=query.device).view(-1, 1, 1)
+    received = torch.zeros(len(frames), width, device=query.device)
+    own = torch.zeros_like(received)
+    for first in range(0, width, SCORE_CHUNK):
+        rows = place[first : first + SCORE_CHUNK]
+        scores = query[:, :, rows] @ key.transpose(2, 3)
+        share = scores.masked_fill_(place >= end, -torch.inf).softmax(-1)
+        seen = share.amax(1).masked_fill_(rows[:, None] >= used, 0)
+        received += seen.sum(1)
+        same = place // 2 == rows[:, None] // 2
+        own[:, rows] = (share.mean(1) * same).sum(-1)
+    pairs = zip(received, own, counts, strict=True)
+    folded = [(r[: 2 * n].view(n, 2), o[: 2 * n].view(n, 2), n) for r, o, n in pairs]
+    return [r.sum(1) / (2 * n) for r, _, n in folded], [o.mean(1) for _, o, _ in folded]
 
 
 def _codes(value: Any) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from ..flops import PromptLengths
 from ..merge import Plan
-from ..methods import Method
+from ..methods import EncoderScores, Method
 from .attention import AudioColumns
 
 
@@ -132,6 +132,7 @@ class ReducedCache(DynamicCache):  # type: ignore[misc]
 
     Attributes:
         reduction: what to do.
+        encoder: attention in the encoder, for methods that ask for it.
         rows: token counts of each prompt before anything was removed.
         kept: audio tokens of each row entering each layer, then leaving the last one.
         state: the batch as the next layer of the prefill sees it.
@@ -144,9 +145,11 @@ class ReducedCache(DynamicCache):  # type: ignore[misc]
         rows: Sequence[PromptLengths],
         kept: Sequence[Sequence[int]],
         reduction: Reduction,
+        encoder: EncoderScores | None = None,
     ) -> None:
         super().__init__()
         self.reduction = reduction
+        self.encoder = encoder
         self.kept = tuple(tuple(row) for row in kept)
         self.rows = tuple(rows)
         self.state = PromptState(self.rows)

@@ -129,6 +129,7 @@ def _input_view(hidden: Tensor, cache: ReducedCache) -> AudioView:
         last_query=None,
         sizes=torch.ones(states.shape[:2], device=hidden.device),
         at_input=True,
+        encoder=cache.encoder,
     )
 
 

@@ -94,7 +94,7 @@ def test_costs_tell_what_was_cut(lm: SpeechLM) -> None:
     assert first / second == pytest.approx(1.9 / 1.2)
 
 
-@pytest.mark.parametrize("name", ["uniform", "affinity", "a-tome"])
+@pytest.mark.parametrize("name", ["uniform", "affinity", "a-tome", "ward", "sa-map"])
 def test_tokens_can_go_before_the_first_layer(lm: SpeechLM, name: str) -> None:
     reduction = ReductionConfig(name, "input", 0.3, "keep", 0.0)
     pieces = segments(1.9, 1.2)
@@ -103,11 +103,30 @@ def test_tokens_can_go_before_the_first_layer(lm: SpeechLM, name: str) -> None:
         alone = [engine.run([piece])[0] for piece in pieces]
     assert [found.text for found in together] == [found.text for found in alone]
     for found in together:
+        assert found.error is None
         cost = found.cost
         assert cost.prefill_flops / cost.prefill_full_flops == pytest.approx(0.7, abs=0.01)
         # every layer holds the shorter prompt
         short = cost.prompt_tokens - cost.audio_in + cost.audio_kept
         assert cost.kv_bytes * cost.prompt_tokens == cost.kv_bytes_full * short
+
+
+def test_a_method_that_needs_an_encoder_is_refused_without(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(lm), "scores_audio", False)
+    reduction = ReductionConfig("sa-map", "input", 0.3, "keep", 0.0)
+    with pytest.raises(UsageError, match="sa-map needs the encoder's attention"):
+        Engine(lm, config(reduction=reduction))
+
+
+def test_the_encoders_attention_is_paid_for(lm: SpeechLM) -> None:
+    spent = []
+    for name in ("uniform", "sa-map"):
+        reduction = ReductionConfig(name, "input", 0.3, "keep", 0.0)
+        with Engine(lm, config(reduction=reduction)) as engine:
+            spent.append(engine.run(segments(1.9))[0].cost.encoder_flops)
+    assert spent[1] > spent[0]
 
 
 def test_nothing_is_refused_where_nothing_is_reduced(lm: SpeechLM) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.flops import PromptLengths
-from core.methods import METHODS, AudioView, get_method
+from core.methods import METHODS, AudioView, EncoderScores, get_method
 from core.reduction import ReducedCache, Reduction
 from core.reduction.layers import _merge
 
@@ -47,7 +47,7 @@ class Case:
         draw = torch.Generator().manual_seed(self.seed)
         keys = self._values(batch, HEADS, width, HEAD_DIM, draw)
         states = self._values(batch, 1, width, HIDDEN, draw)
-        received = torch.rand(2, batch, width, generator=draw)
+        received = torch.rand(4, batch, width, generator=draw)
         if self.kind in ("equal", "zero"):
             received = torch.full_like(received, 0.5 if self.kind == "equal" else 0.0)
         return AudioView(
@@ -58,6 +58,7 @@ class Case:
             last_query=None if at_input else received[1],
             sizes=torch.randint(1, 4, (batch, width), generator=draw).float(),
             at_input=at_input,
+            encoder=EncoderScores(received[2], received[3]) if at_input else None,
         )
 
     def _values(
@@ -148,6 +149,9 @@ def _single(seen: AudioView, row: int) -> AudioView:
         last_query=None if seen.last_query is None else seen.last_query[cut, :length],
         sizes=seen.sizes[cut, :length],
         at_input=seen.at_input,
+        encoder=None
+        if seen.encoder is None
+        else EncoderScores(seen.encoder.received[cut, :length], seen.encoder.own[cut, :length]),
     )
 
 

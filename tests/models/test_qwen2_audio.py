@@ -154,3 +154,50 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path, folder: Path) -> None:
 def test_models_are_listed_without_a_heavy_import() -> None:
     assert "qwen2_audio" in families()
     assert next(row.model for row in list_models()) == "embedded"
+
+
+def test_the_encoders_attention_is_that_of_its_last_layer(lm: SpeechLM) -> None:
+    audio = waves(1.9, 0.7)
+    plain, scored = lm.encode(audio), lm.encode(audio, scored=True)
+    assert lm.scores_audio
+    assert plain.received is None and plain.own is None
+    assert scored.received is not None and scored.own is not None
+    assert scored.flops > plain.flops
+    for row, wave in enumerate(audio):
+        torch.testing.assert_close(scored.tokens[row], plain.tokens[row], rtol=0, atol=0)
+        maps = last_map(lm, wave)
+        tokens = len(plain.tokens[row])
+        largest, mean = maps.amax(0), maps.mean(0)
+        received = [
+            sum(
+                float(largest[2 * i + a, 2 * j + b]) / 2
+                for i in range(tokens)
+                for a in (0, 1)
+                for b in (0, 1)
+            )
+            / tokens
+            for j in range(tokens)
+        ]
+        own = [float(mean[2 * j : 2 * j + 2, 2 * j : 2 * j + 2].sum()) / 2 for j in range(tokens)]
+        torch.testing.assert_close(scored.received[row], torch.tensor(received))
+        torch.testing.assert_close(scored.own[row], torch.tensor(own))
+
+
+def last_map(lm: SpeechLM, wave: Waveform) -> torch.Tensor:
+    """Softmax of the encoder's last layer for one recording: (heads, frames, frames)."""
+    layer = lm.model.model.audio_tower.layers[-1]
+    seen: dict[str, Any] = {}
+    hook = layer.register_forward_pre_hook(lambda _, args: seen.update(states=args[0]))
+    with torch.no_grad():
+        lm.encode([wave])
+        hook.remove()
+        frames = (-(-len(wave) // 160) - 1) // 2 + 1
+        normed = layer.self_attn_layer_norm(seen["states"])[0, :frames]
+        query, key = layer.self_attn.q_proj(normed), layer.self_attn.k_proj(normed)
+    heads = layer.self_attn.num_heads
+    size = query.shape[1] // heads
+    maps = []
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        maps.append((query[:, part] @ key[:, part].T / size**0.5).softmax(-1))
+    return torch.stack(maps)
