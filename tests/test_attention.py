@@ -74,6 +74,8 @@ def test_the_plain_fallback_equals_the_fused_kernel() -> None:
         keys, values = key.repeat_interleave(2, 1), value.repeat_interleave(2, 1)
         plain, same = attention._attend_in_chunks(query, keys, values, mask, SCALE)
         torch.testing.assert_close(plain, fused, atol=1e-5, rtol=1e-4)
+        alone = attention.attend_plainly(query, key, value, mask, SCALE)
+        torch.testing.assert_close(alone, fused, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(same, norm, atol=1e-5, rtol=1e-4)
 
 

@@ -74,7 +74,6 @@ def groups(
     own = sums.gather(2, places.view(1, -1, 1).expand(batch, -1, 1))
     mean = ((own - sums[..., :-1]) / (places[:, None] - places).clamp_min(1)).transpose(1, 2)
     ends = column(lengths, states).unsqueeze(-1)
-    mean = mean.masked_fill(places >= ends, -torch.inf)
     mean = mean.masked_fill(places <= places[:, None], torch.inf)
     target = column(kept, states)
     high = states.new_full((batch, 1), 1.0 + 1e-3)

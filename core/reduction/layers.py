@@ -20,7 +20,13 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from ..methods import AudioView, Signal
-from .attention import AudioColumns, attend, last_query_attention, received_attention
+from .attention import (
+    AudioColumns,
+    attend,
+    attend_plainly,
+    last_query_attention,
+    received_attention,
+)
 from .cache import PromptState, ReducedCache
 
 _BACKEND = "fastadasp"
@@ -167,8 +173,11 @@ def _collecting_attention(  # noqa: PLR0913
 ) -> tuple[Tensor, None]:
     """Attention backend of a merging layer, in the form that transformers calls it."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output, lse = attend(query, key, value, attention_mask, scale)
     collected.keys = collected.columns.gather(key, 2)
+    if not collected.wanted:
+        output = attend_plainly(query, key, value, attention_mask, scale)
+        return output.transpose(1, 2).contiguous(), None
+    output, lse = attend(query, key, value, attention_mask, scale)
     seen = (query, key, lse, collected.columns, collected.bias, scale)
     if Signal.RECEIVED in collected.wanted:
         collected.received = received_attention(*seen)
