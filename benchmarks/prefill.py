@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from core.engine import cost
 from core.engine.generate import Decoder, prefill
 from core.flops import DecoderShape, PromptLengths
-from core.methods import get_method
+from core.methods import Method, get_method
 from core.reduction import Reduction, layers, reducing
 from core.scheduler import Budget, Schedule, solve
 
@@ -90,10 +90,10 @@ def full_side(decoder: Decoder, embedded: Tensor) -> Callable[[], Tensor]:
 
 
 def reduced_side(
-    decoder: Decoder, embedded: Tensor, prompt: PromptLengths, budget: Budget
+    decoder: Decoder, embedded: Tensor, prompt: PromptLengths, budget: Budget, method: Method
 ) -> Callable[[], Tensor]:
     """The same prompt with audio tokens merged on the way."""
-    reduction = Reduction(get_method("fastadasp"))
+    reduction = Reduction(method, size_bias=method.size_bias)
 
     def run() -> Tensor:
         with reducing(decoder.stack):
@@ -134,15 +134,15 @@ def seconds_of(run: Callable[[], Tensor]) -> float:
     return time.perf_counter() - begin
 
 
-def peak_of(side: str, audio: int, reduce: float, start: int) -> float:
+def peak_of(side: str, audio: int, reduce: float, start: int, name: str) -> float:
     """MiB that one prefill of this side adds to a process of its own."""
     call = [sys.executable, "-m", "benchmarks.prefill", "--peak", side, "--audio", str(audio)]
-    call += ["--reduce", str(reduce), "--start", str(start)]
+    call += ["--reduce", str(reduce), "--start", str(start), "--method", name]
     return float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
 
 
 def sides(
-    decoder: Decoder, audio: int, reduce: float, start: int
+    decoder: Decoder, audio: int, reduce: float, start: int, name: str
 ) -> dict[str, tuple[Callable[[], Tensor], float]]:
     """Name -> (what to run, cut of prefill FLOPs)."""
     prompt = PromptLengths(BEFORE, audio, AFTER)
@@ -150,50 +150,53 @@ def sides(
     found: dict[str, tuple[Callable[[], Tensor], float]] = {
         "full": (full_side(decoder, embedded), 0.0)
     }
-    for kind in ("once", "constant", "decay"):
-        budget = solve(SMALL, Schedule(kind, start, SMALL.layers), prompt, reduce)
-        found[kind] = (reduced_side(decoder, embedded, prompt, budget), budget.reduction)
+    method = get_method(name)
+    inside = ("once", "constant", "decay") if method.in_layer else ()
+    for kind in (*inside, "input") if method.at_input else inside:
+        schedule = Schedule(kind, start, SMALL.layers, method.most)
+        budget = solve(SMALL, schedule, prompt, reduce, method.scoring)
+        found[kind] = (reduced_side(decoder, embedded, prompt, budget, method), budget.reduction)
     return found
 
 
 @torch.inference_mode()
-def measure(audio: int, reduce: float, start: int, rounds: int) -> list[Result]:
+def measure(audio: int, reduce: float, start: int, rounds: int, name: str) -> list[Result]:
     """All sides at one length."""
     decoder = build(SMALL)
-    table = sides(decoder, audio, reduce, start)
+    table = sides(decoder, audio, reduce, start, name)
     for run, _ in table.values():
         run()
-    times: dict[str, list[float]] = {name: [] for name in table}
+    times: dict[str, list[float]] = {side: [] for side in table}
     for _ in range(rounds):
-        for name, (run, _) in table.items():
-            times[name].append(seconds_of(run))
+        for side, (run, _) in table.items():
+            times[side].append(seconds_of(run))
     results = []
-    for name, (run, reduction) in table.items():
+    for side, (run, reduction) in table.items():
         with stopwatch("_merge", "received_attention") as spent:
             whole = seconds_of(run)
         results.append(
             Result(
                 audio_tokens=audio,
-                side=name,
+                side=side,
                 reduction=reduction,
-                seconds=median(times[name]),
-                spread=max(times[name]) - min(times[name]),
+                seconds=median(times[side]),
+                spread=max(times[side]) - min(times[side]),
                 ratio=median(
-                    mine / full for mine, full in zip(times[name], times["full"], strict=True)
+                    mine / full for mine, full in zip(times[side], times["full"], strict=True)
                 ),
                 merge_share=spent["_merge"] / whole,
                 received_share=spent["received_attention"] / whole,
-                extra_peak_mib=peak_of(name, audio, reduce, start),
+                extra_peak_mib=peak_of(side, audio, reduce, start, name),
             )
         )
     return results
 
 
 @torch.inference_mode()
-def print_peak(side: str, audio: int, reduce: float, start: int) -> None:
+def print_peak(side: str, audio: int, reduce: float, start: int, name: str) -> None:
     """What `peak_of` asks for."""
     decoder = build(SMALL)
-    run = sides(decoder, audio, reduce, start)[side][0]
+    run = sides(decoder, audio, reduce, start, name)[side][0]
     # what it holds now, not what building the model took
     cost.reset_peak(CPU)
     before = cost.peak_bytes(CPU)
@@ -206,14 +209,15 @@ def main(
     reduce: Annotated[float, typer.Option(help="Share of prefill FLOPs to cut.")] = 0.5,
     start: Annotated[int, typer.Option(help="First layer that merges.")] = 1,
     rounds: Annotated[int, typer.Option(help="Measured rounds.")] = 5,
+    method: Annotated[str, typer.Option(help="Reduction method.")] = "fastadasp",
     peak: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measure prefill, full and reduced in turn."""
     lengths = audio or [1500, 3000]
     if peak:
-        print_peak(peak, lengths[0], reduce, start)
+        print_peak(peak, lengths[0], reduce, start, method)
         return
-    results = [row for length in lengths for row in measure(length, reduce, start, rounds)]
+    results = [row for length in lengths for row in measure(length, reduce, start, rounds, method)]
     table = Table("audio", "side", "FLOPs cut", "s", "spread", "time", "merge", "received", "+MiB")
     for row in results:
         table.add_row(

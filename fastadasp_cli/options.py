@@ -84,7 +84,8 @@ Reduce = Annotated[
     ),
 ]
 Method = Annotated[
-    str | None, typer.Option("--method", help="How tokens are merged.", rich_help_panel=HOW)
+    str | None,
+    typer.Option("--method", help="Reduction method, or FILE.py:Name.", rich_help_panel=HOW),
 ]
 Schedule = Annotated[
     str | None,
