@@ -7,7 +7,6 @@ other layer runs its own forward with the positions and the mask of the shorter 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from transformers import AttentionInterface
 from ..methods import AudioView, Signal
 from .attention import AudioColumns, attend, received_attention
 from .cache import PromptState, ReducedCache
+from .decoding import SHARED, attending_by, decode_layer, shared_attention
+from .masks import log_sizes
 
 _BACKEND = "fastadasp"
 _MISSING = object()
@@ -37,6 +38,7 @@ def reducing(decoder: Any) -> Iterator[None]:
     The model is left exactly as it was, also after an exception.
     """
     AttentionInterface.register(_BACKEND, _collecting_attention)
+    AttentionInterface.register(SHARED, shared_attention)
     layers = list(decoder.layers)
     before = [layer.__dict__.get("forward", _MISSING) for layer in layers]
     try:
@@ -60,15 +62,14 @@ def _forward(
 ) -> Tensor:
     """What a decoder layer does inside `reducing`."""
     cache = kwargs.get("past_key_values")
+    if isinstance(cache, ReducedCache) and cache.beams:
+        return decode_layer(layer, plain, index, hidden_states, args, kwargs)
     if not isinstance(cache, ReducedCache) or not cache.reduces:
-        return plain(hidden_states, *args, **kwargs)
-    if len(cache.prompts) > index:
-        kwargs["attention_mask"] = _decode_mask(cache, index, hidden_states)
         return plain(hidden_states, *args, **kwargs)
     state = cache.state
     cache.prompts.append(state)
     kwargs["position_embeddings"] = _rotary(kwargs["position_embeddings"], state)
-    kwargs["attention_mask"] = _prefill_mask(state, cache.reduction.size_bias, hidden_states)
+    kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
     kept = cache.leaving(index)
     if kept == state.columns.length:
         return plain(hidden_states, *args, **kwargs)
@@ -82,9 +83,9 @@ def _merging_layer(
     cache: ReducedCache = kwargs["past_key_values"]
     reduction, state = cache.reduction, cache.state
     scale = getattr(layer, "residual_multiplier", 1.0)
-    bias = _log_sizes(state) if reduction.size_bias else None
+    bias = log_sizes(state) if reduction.size_bias else None
     collected = Collected(state.columns, bias, Signal.RECEIVED in reduction.method.needs)
-    with _collecting(layer.self_attn):
+    with attending_by(layer.self_attn, _BACKEND, {}):
         attended, _ = layer.self_attn(
             hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
         )
@@ -148,19 +149,6 @@ def _collecting_attention(  # noqa: PLR0913
     return output.transpose(1, 2).contiguous(), None
 
 
-@contextmanager
-def _collecting(attention: Any) -> Iterator[None]:
-    """Give one attention module the collecting backend through a copy of its config."""
-    plain = attention.config
-    shadow = copy.copy(plain)
-    shadow._attn_implementation_internal = _BACKEND
-    attention.config = shadow
-    try:
-        yield
-    finally:
-        attention.config = plain
-
-
 def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tensor, Tensor]:
     """The rotary embeddings of the tokens that are left, (batch, width, head_dim) each."""
     cos, sin = embeddings
@@ -172,40 +160,3 @@ def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tens
         cos.expand(batch, -1, -1).gather(1, index),
         sin.expand(batch, -1, -1).gather(1, index),
     )
-
-
-def _log_sizes(state: PromptState) -> Tensor | None:
-    return None if state.sizes is None else state.sizes.log()
-
-
-def _prefill_mask(state: PromptState, size_bias: bool, like: Tensor) -> Tensor | None:
-    """Causal mask of a right-aligned batch; None where plain causal attention is meant."""
-    pad = state.columns.pad
-    bias = _log_sizes(state) if size_bias else None
-    if bias is None and not any(pad):
-        return None
-    column = torch.arange(state.width, device=like.device)
-    first = torch.tensor(pad, device=like.device).view(-1, 1, 1)
-    # a padding query sees itself: a row without any key would be undefined
-    visible = (column <= column[:, None]) & ((column >= first) | (column == column[:, None]))
-    visible = visible.unsqueeze(1)
-    if bias is None:
-        return visible
-    bias = bias.to(like.dtype)[:, None, None, :]
-    return torch.where(visible, bias, torch.finfo(like.dtype).min)
-
-
-def _decode_mask(cache: ReducedCache, index: int, like: Tensor) -> Tensor | None:
-    """Mask of one new token over this layer's prompt and all generated tokens."""
-    state = cache.prompts[index]
-    pad = state.columns.pad
-    bias = _log_sizes(state) if cache.reduction.size_bias else None
-    if bias is None and not any(pad):
-        return None
-    total = cache.get_seq_length(index) + like.shape[1]
-    column = torch.arange(total, device=like.device)
-    visible = column >= torch.tensor(pad, device=like.device).unsqueeze(1)
-    if bias is not None:
-        bias = torch.nn.functional.pad(bias, (0, total - state.width)).to(like.dtype)
-        visible = torch.where(visible, bias, torch.finfo(like.dtype).min)
-    return visible.repeat_interleave(cache.repeat, 0)[:, None, None, :]
