@@ -159,7 +159,17 @@ def kv_bytes(
     prompt: PromptLengths,
     bytes_per_value: int,
     kept: Sequence[int] | None = None,
+    tail: int = 0,
 ) -> int:
-    """Bytes of the KV cache of one prompt at the end of prefill."""
+    """Bytes of the KV cache of one prompt, which all its beams share.
+
+    Args:
+        shape: the decoder.
+        prompt: its token counts.
+        bytes_per_value: of a cached number.
+        kept: as in `prefill_flops`.
+        tail: cached tokens behind the prompt, those of all beams together.
+    """
     lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
-    return sum(shape.kv_bytes(prompt.text + audio, bytes_per_value) for audio in lengths[:-1])
+    cached = sum(prompt.text + audio + tail for audio in lengths[:-1])
+    return shape.kv_bytes(cached, bytes_per_value)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from core.engine.generate import beam_search, greedy
 from core.methods import get_method
-from core.reduction import Reduction, reducing
+from core.reduction import Reduction, masks, reducing
 from core.reduction.decoding import shared_attention
 from core.reduction.growing import SPARE, GrowingLayer
 from core.reduction.masks import Tails
@@ -134,3 +134,24 @@ def test_beams_with_a_size_bias_equal_the_oracle(gqa_model: Any) -> None:
         )
         assert list(answer.ids) == list(expected)
         assert answer.score == pytest.approx(score, abs=1e-4)
+
+
+@torch.no_grad()
+def test_layers_that_see_the_same_batch_share_a_mask(
+    gqa_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = prompt_batch(gqa_model, [23, 9], [3, 5], [4, 7])
+    built, plain = [], masks.causal_mask
+
+    def counted(state: Any, *args: Any) -> Any:
+        built.append(state.width)
+        return plain(state, *args)
+
+    monkeypatch.setattr(masks, "causal_mask", counted)
+    kept = counts(batch, "once", 1, [0.35, 0.5])
+    with reducing(gqa_model.get_decoder()):
+        start = run_prefill(gqa_model, batch, kept, Reduction(get_method("fastadasp")))
+        assert built == [30, max(row[-1] + text for row, text in zip(kept, [7, 12], strict=True))]
+        assert start.cache.masks._prefill is not None
+        greedy(decoder_of(gqa_model), start, [2, 2])
+    assert start.cache.masks._prefill is None
