@@ -69,6 +69,7 @@ def prefill(
     rows: Sequence[PromptLengths],
     kept: Sequence[Sequence[int]],
     reduction: Reduction,
+    shortcut: bool = True,
 ) -> Prefilled:
     """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
 
@@ -80,6 +81,7 @@ def prefill(
         rows: token counts of each row.
         kept: audio tokens of each row entering each layer, then leaving the last one.
         reduction: how they are reduced.
+        shortcut: where tokens go, run the last layer for the last position only.
     """
     width = max(row.total for row in rows)
     padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
@@ -88,6 +90,7 @@ def prefill(
     pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
     column = torch.arange(width, device=embeddings.device)
     cache = ReducedCache(rows, kept, reduction)
+    cache.last_position = shortcut
     # a cache that reduces brings its own masks
     padded_rows = min(lengths) < width and not cache.reduces
     mask = (column >= pad).long() if padded_rows else None

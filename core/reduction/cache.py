@@ -139,6 +139,8 @@ class ReducedCache(Cache):  # type: ignore[misc]
         kept: audio tokens of each row entering each layer, then leaving the last one.
         state: the batch as the next layer of the prefill sees it.
         prompts: the batch as each prefilled layer saw it.
+        last_position: whether only the last position's output is wanted of the prefill (see
+            `last.shortens`); said by whoever runs it.
         masks: the masks that its layers ask for.
         beams: decode rows per prompt row; 0 until the prompts are complete.
         configs: see `decoding.attending_by`.
@@ -155,6 +157,7 @@ class ReducedCache(Cache):  # type: ignore[misc]
         self.kept = tuple(tuple(row) for row in kept)
         self.state = PromptState(tuple(rows))
         self.prompts: list[PromptState] = []
+        self.last_position = False
         self.masks = Masks(reduction.size_bias)
         self.beams = 0
         self.configs: dict[int, Any] = {}

@@ -21,6 +21,7 @@ from ..methods import AudioView, Signal
 from .attention import AudioColumns, attend, received_attention
 from .cache import PromptState, ReducedCache
 from .decoding import SHARED, attending_by, decode_layer, shared_attention
+from .last import SKIPPED, last_layer, shortens, skipped_attention
 from .masks import log_sizes
 
 _BACKEND = "fastadasp"
@@ -39,6 +40,7 @@ def reducing(decoder: Any) -> Iterator[None]:
     """
     AttentionInterface.register(_BACKEND, _collecting_attention)
     AttentionInterface.register(SHARED, shared_attention)
+    AttentionInterface.register(SKIPPED, skipped_attention)
     layers = list(decoder.layers)
     before = [layer.__dict__.get("forward", _MISSING) for layer in layers]
     try:
@@ -69,6 +71,8 @@ def _forward(
     state = cache.state
     cache.prompts.append(state)
     kwargs["position_embeddings"] = _rotary(kwargs["position_embeddings"], state)
+    if shortens(layer, cache, index):
+        return last_layer(layer, plain, hidden_states, args, kwargs)
     kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
     kept = cache.leaving(index)
     if kept == state.columns.length:
