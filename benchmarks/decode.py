@@ -35,8 +35,7 @@ from core.scheduler import Schedule, solve
 
 SHAPES = {
     "small": SMALL,
-    # for trying this program out
-    "tiny": DecoderShape(
+    "tiny": DecoderShape(  # for trying this program out
         hidden=64, layers=3, heads=4, kv_heads=2, head_dim=16, intermediate=96, vocab=512
     ),
 }
@@ -124,7 +123,7 @@ def build(setting: Setting) -> Any:
 
 def plain_side(model: Any, embedded: Tensor, beams: int, tokens: int) -> Callable[[], Run]:
     """`generate` of the untouched model."""
-    marks: list[float] = []
+    marks = list[float]()
 
     def mark(_: Tensor, scores: Tensor) -> Tensor:
         """A logits processor that only looks at the clock."""
@@ -172,7 +171,7 @@ def own_side(
             else:
                 answer = beam_search(decoder, start, [tokens], beams, hook)[0]
         end = now(embedded.device)
-        held = sum(layer.held_bytes for layer in start.cache.layers)
+        held = sum(one.held_bytes for one in start.cache.layers)
         return Run(marks[0] - begin, end - marks[0], held, list(answer.ids))
 
     return run
@@ -197,8 +196,8 @@ def sides(
 def measure(setting: Setting, beams: int, rounds: int) -> list[Result]:
     """All sides with this many beams."""
     table = list(sides(build(setting), setting, beams))
-    for _, _, run in table:
-        run()
+    for _, _, warm_up in table:
+        warm_up()
     runs: dict[str, list[Run]] = {name: [] for name, _, _ in table}
     for _ in range(rounds):
         for name, _, run in table:
@@ -293,8 +292,8 @@ def main(
             str(row.same_ids),
         )
     Console().print(table)
-    found = {"threads": torch.get_num_threads(), **asdict(setting)}
-    typer.echo(json.dumps({**found, "rows": [asdict(row) for row in rows]}))
+    found = {"threads": torch.get_num_threads(), **asdict(setting), "rows": list(map(asdict, rows))}
+    typer.echo(json.dumps(found))
 
 
 if __name__ == "__main__":

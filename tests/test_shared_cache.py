@@ -110,6 +110,8 @@ def test_long_answers_equal_generate(gqa_model: Any) -> None:
         layers = start.cache.layers
         assert all(layer.keys.shape[0] == len(batch) for layer in layers)
         assert start.cache.tail == beams * (tokens - 1)
+        # an answer of the full length leaves no room unused
+        assert all(x.held_bytes == x.keys.nbytes + x.values.nbytes for x in layers)
 
 
 @torch.no_grad()
