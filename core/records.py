@@ -78,7 +78,7 @@ class Cost:
     """What one segment cost, or (added up) one recording.
 
     Times are this segment's share of its batch, by audio seconds; FLOPs count 2 per multiply-add,
-    attention as the full square; bytes are those of the decoder's KV cache at the end of prefill
+    attention as the full square; bytes are those of the decoder's KV cache at the end of decoding
     and of the whole process at its peak.
     """
 
@@ -186,7 +186,7 @@ class Flops:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """KV cache bytes of the largest segment at the end of prefill; peak of the process."""
+    """KV cache bytes of the largest segment at the end of decoding; peak of the process."""
 
     kv_bytes_full: int = 0
     kv_bytes: int = 0

@@ -16,6 +16,7 @@ from core.flops import (
     Scoring,
     decode_flops,
     kv_bytes,
+    last_layer_saving,
     prefill_flops,
     scored_pairs,
 )
@@ -55,6 +56,13 @@ def test_asked_analytic_and_counted_agree(tiny_model: Any, kind: str) -> None:
         for target in (0.1, 0.2, 0.3, 0.4, 0.5):
             found = solve(shape, schedule, prompt, target)
             counted = counted_prefill_flops(lambda p=prompt, k=found.kept: run(tiny_model, p, k))
+            assert counted == pytest.approx(
+                prefill_flops(shape, prompt, found.kept)
+                - last_layer_saving(shape, prompt, found.kept),
+                rel=ROTARY,
+            )
+            # counted whole on both sides: the untouched model has no such shortcut
+            counted += last_layer_saving(shape, prompt, found.kept)
             assert 1 - counted / counted_full == pytest.approx(found.reduction, abs=0.002)
             assert 1 - counted / counted_full == pytest.approx(target, abs=0.01)
 

@@ -68,6 +68,8 @@ class Row:
         kept: audio tokens entering each layer, then leaving the last one.
         generated: new tokens, the end token included.
         scoring: what the method paid where tokens went.
+        beams: hypotheses followed.
+        tail: cached tokens behind the prompt when decoding ended, those of all beams together.
     """
 
     seconds: Seconds
@@ -75,6 +77,8 @@ class Row:
     kept: tuple[int, ...]
     generated: int
     scoring: Scoring
+    beams: int = 1
+    tail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,11 @@ def costs(
     decoder: DecoderShape,
     machine: Machine,
 ) -> list[Cost]:
-    """Cost of each row: its share of the batch's time by audio seconds, its own FLOPs and bytes."""
+    """Cost of each row: its share of the batch's time by audio seconds, its own FLOPs and bytes.
+
+    KV bytes are those of the row's own tokens at the end of decoding, the prompt held once for all
+    beams: neither a ragged batch's padding nor the buffers' spare room.
+    """
     seconds = sum(row.seconds for row in rows)
     found = []
     for row in rows:
@@ -131,10 +139,10 @@ def costs(
                 encoder_flops=encoder_flops,
                 prefill_full_flops=prefill_flops(decoder, row.prompt),
                 prefill_flops=prefill_flops(decoder, row.prompt, row.kept, row.scoring),
-                decode_full_flops=decode_flops(decoder, row.prompt, steps),
-                decode_flops=decode_flops(decoder, row.prompt, steps, row.kept),
-                kv_bytes_full=kv_bytes(decoder, row.prompt, machine.value_bytes),
-                kv_bytes=kv_bytes(decoder, row.prompt, machine.value_bytes, row.kept),
+                decode_full_flops=row.beams * decode_flops(decoder, row.prompt, steps),
+                decode_flops=row.beams * decode_flops(decoder, row.prompt, steps, row.kept),
+                kv_bytes_full=kv_bytes(decoder, row.prompt, machine.value_bytes, None, row.tail),
+                kv_bytes=kv_bytes(decoder, row.prompt, machine.value_bytes, row.kept, row.tail),
                 peak_bytes=machine.peak,
             )
         )

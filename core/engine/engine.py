@@ -138,8 +138,16 @@ class Engine:
         answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
         decode = first[0] + clock.lap()
         times = Times(encode, prefilled, encode + prefilled + first[0], decode)
+        held = {"beams": start.cache.beams, "tail": start.cache.tail}
         rows = [
-            Row(segment.duration, prompt, budget.kept, len(answer.ids) + answer.ended, scoring)
+            Row(
+                segment.duration,
+                prompt,
+                budget.kept,
+                len(answer.ids) + answer.ended,
+                scoring,
+                **held,
+            )
             for segment, prompt, budget, answer in zip(
                 batch, prompts, budgets, answers, strict=True
             )

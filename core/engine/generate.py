@@ -48,14 +48,11 @@ class Prefilled:
         logits: of the last position, (batch, vocab), float32.
         cache: keys and values of every layer.
         lengths: prompt tokens of each row before reduction.
-        mask: 1 at prompt tokens, (batch, width); None if no row is padded, or if the cache
-            reduces and so brings its own masks.
     """
 
     logits: Tensor
     cache: ReducedCache
     lengths: tuple[int, ...]
-    mask: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +64,19 @@ class Answer:
     score: float | None = None
 
 
-def prefill(
+def prefill(  # noqa: PLR0913
     decoder: Decoder,
     prompts: Sequence[Tensor],
     rows: Sequence[PromptLengths],
     kept: Sequence[Sequence[int]],
     reduction: Reduction,
     encoder: EncoderScores | None = None,
+    *,
+    shortcut: bool = True,
 ) -> Prefilled:
     """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
+
+    So must be what decodes them: the masks of padded rows come from there.
 
     Args:
         decoder: the language model.
@@ -84,6 +85,7 @@ def prefill(
         kept: audio tokens of each row entering each layer, then leaving the last one.
         reduction: how they are reduced.
         encoder: attention in the encoder, for methods that ask for it.
+        shortcut: where tokens go, run the last layer for the last position only.
     """
     width = max(row.total for row in rows)
     padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
@@ -91,8 +93,11 @@ def prefill(
     lengths = tuple(row.total for row in rows)
     pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
     column = torch.arange(width, device=embeddings.device)
-    mask = (column >= pad).long() if min(lengths) < width else None
     cache = ReducedCache(rows, kept, reduction, encoder)
+    cache.last_position = shortcut
+    # a cache that reduces brings its own masks
+    padded_rows = min(lengths) < width and not cache.reduces
+    mask = (column >= pad).long() if padded_rows else None
     hidden = decoder.stack(
         inputs_embeds=embeddings,
         attention_mask=mask,
@@ -101,7 +106,46 @@ def prefill(
         use_cache=True,
     ).last_hidden_state
     logits = decoder.head(hidden[:, -1]).float()
-    return Prefilled(logits, cache, lengths, None if cache.reduces else mask)
+    return Prefilled(logits, cache, lengths)
+
+
+class _Steps:
+    """Runs one token after the other behind the prompts.
+
+    Args:
+        decoder: the language model.
+        start: prompts after prefill; its cache is used up.
+        caps: most new tokens of each row.
+        beams: decode rows of each prompt.
+    """
+
+    def __init__(
+        self, decoder: Decoder, start: Prefilled, caps: Sequence[int], beams: int = 1
+    ) -> None:
+        device = start.logits.device
+        self.decoder, self.cache = decoder, start.cache
+        lengths = torch.tensor(start.lengths, device=device)
+        self._position = lengths.repeat_interleave(beams).unsqueeze(1)
+        # the last token is never fed back
+        start.cache.begin(beams, max(caps) - 1, device)
+
+    def __call__(self, tokens: Tensor, parents: Tensor | None = None) -> Tensor:
+        """Logits after one more token in each decode row, (rows * beams, vocab), float32.
+
+        Args:
+            tokens: (rows * beams,).
+            parents: the beam that each beam continues, (rows, beams); None: its own.
+        """
+        self.cache.advance(parents)
+        hidden = self.decoder.stack(
+            inputs_embeds=self.decoder.embeddings(tokens).unsqueeze(1),
+            position_ids=self._position,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        self._position = self._position + 1
+        logits: Tensor = self.decoder.head(hidden[:, -1]).float()
+        return logits
 
 
 def greedy(
@@ -120,30 +164,28 @@ def greedy(
         hook: called when the first token of every row is known.
         no_repeat: longest run of tokens that may come twice, plus one; 0 allows all.
     """
-    ends = torch.tensor(decoder.ends, device=start.logits.device)
+    steps = _Steps(decoder, start, caps)
     answers: list[list[int]] = [[] for _ in caps]
     open_rows = set(range(len(caps)))
     ended: set[int] = set()
-    logits, mask = start.logits, start.mask
+    logits = start.logits
     for step in range(max(caps)):
         if no_repeat:
             _forbid_repeats(logits, answers, no_repeat)
         best = logits.argmax(-1)
-        finished = torch.isin(best, ends).tolist()
+        tokens = best.tolist()
         if step == 0:
             hook()
-        for row, token in enumerate(best.tolist()):
-            if row not in open_rows:
-                continue
-            if finished[row]:
+        for row in sorted(open_rows):
+            if tokens[row] in decoder.ends:
                 ended.add(row)
             else:
-                answers[row].append(token)
-            if finished[row] or len(answers[row]) == caps[row]:
+                answers[row].append(tokens[row])
+            if row in ended or len(answers[row]) == caps[row]:
                 open_rows.discard(row)
         if not open_rows:
             break
-        logits, mask = _step(decoder, start, best, mask, step)
+        logits = steps(best)
     return [Answer(tuple(ids), row in ended) for row, ids in enumerate(answers)]
 
 
@@ -154,28 +196,6 @@ def _forbid_repeats(logits: Tensor, answers: Sequence[list[int]], size: int) -> 
         for first in range(len(ids) - size + 1):
             if ids[first : first + size - 1] == tail:
                 logits[row, ids[first + size - 1]] = -torch.inf
-
-
-def _step(
-    decoder: Decoder,
-    start: Prefilled,
-    tokens: Tensor,
-    mask: Tensor | None,
-    step: int,
-    beams: int = 1,
-) -> tuple[Tensor, Tensor | None]:
-    """Logits after one more token in each row, (rows, vocab), and the mask it was seen with."""
-    if mask is not None:
-        mask = nn.functional.pad(mask, (0, 1), value=1)
-    lengths = torch.tensor(start.lengths, device=tokens.device).repeat_interleave(beams)
-    hidden = decoder.stack(
-        inputs_embeds=decoder.embeddings(tokens).unsqueeze(1),
-        attention_mask=mask,
-        position_ids=(lengths + step).unsqueeze(1),
-        past_key_values=start.cache,
-        use_cache=True,
-    ).last_hidden_state
-    return decoder.head(hidden[:, -1]).float(), mask
 
 
 @dataclass(slots=True)
@@ -224,7 +244,7 @@ def beam_search(
 ) -> list[Answer]:
     """The best of `beams` hypotheses a row, by mean log-probability of its tokens.
 
-    The prompt is prefilled once and its cache repeated for the beams.
+    The prompt is prefilled once and its cache shared by the beams.
 
     Args:
         decoder: the language model.
@@ -236,9 +256,8 @@ def beam_search(
     ends = frozenset(decoder.ends)
     rows = [_Beams(beams, cap) for cap in caps]
     keep = max(2, 1 + len(ends)) * beams
-    start.cache.expand(beams)
+    steps = _Steps(decoder, start, caps, beams)
     logits = start.logits.repeat_interleave(beams, 0)
-    mask = None if start.mask is None else start.mask.repeat_interleave(beams, 0)
     for step in range(max(caps)):
         candidates = _candidates(logits, rows, keep)
         if step == 0:
@@ -249,11 +268,9 @@ def beam_search(
         ]
         if all(row.done for row in rows):
             break
-        order = [index * beams + beam for index, kept in enumerate(chosen) for beam in kept]
-        device = logits.device
-        start.cache.reorder_cache(torch.tensor(order, device=device))
         last = [ids[-1] if ids else 0 for row in rows for _, ids in row.running]
-        logits, mask = _step(decoder, start, torch.tensor(last, device=device), mask, step, beams)
+        tokens, parents = (torch.tensor(ids, device=logits.device) for ids in (last, chosen))
+        logits = steps(tokens, parents)
     return [_best(row) for row in rows]
 
 

@@ -33,7 +33,7 @@ class CostRow:
         generated: tokens.
         audio_in, audio_kept: audio tokens before and after the last layer.
         prefill_flops, decode_flops, encoder_flops: summed over segments.
-        kv_bytes: KV cache at the end of prefill, of the segment that has most.
+        kv_bytes: KV cache at the end of decoding, of the segment that has most.
         peak_bytes: most memory held meanwhile by the process or, on CUDA, the device.
         same_text: whether the text is that of the lowest level with as many beams.
     """

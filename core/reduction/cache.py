@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache
 
 from ..flops import PromptLengths
 from ..merge import Plan
 from ..methods import EncoderScores, Method
 from .attention import AudioColumns
+from .growing import GrowingLayer
+from .masks import Masks, Tails
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,11 @@ class PromptState:
         return source.masked_fill(column < pad, 0)
 
 
-class ReducedCache(DynamicCache):  # type: ignore[misc]
+class ReducedCache(Cache):  # type: ignore[misc]
     """Per-layer KV cache whose prompt is reduced while the decoder prefills it.
 
-    Layer l holds the tokens that entered its attention, so deeper layers hold fewer.
+    Layer l holds the tokens that entered its attention, so deeper layers hold fewer. The prompt is
+    held once, whatever the number of beams.
 
     Attributes:
         reduction: what to do.
@@ -137,7 +141,11 @@ class ReducedCache(DynamicCache):  # type: ignore[misc]
         kept: audio tokens of each row entering each layer, then leaving the last one.
         state: the batch as the next layer of the prefill sees it.
         prompts: the batch as each prefilled layer saw it.
-        repeat: decode rows per prompt row (beams).
+        last_position: whether only the last position's output is wanted of the prefill (see
+            `last.shortens`); said by whoever runs it.
+        masks: the masks that its layers ask for.
+        beams: decode rows per prompt row; 0 until the prompts are complete.
+        configs: see `decoding.attending_by`.
     """
 
     def __init__(
@@ -147,14 +155,17 @@ class ReducedCache(DynamicCache):  # type: ignore[misc]
         reduction: Reduction,
         encoder: EncoderScores | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(layer_class_to_replicate=GrowingLayer)
         self.reduction = reduction
         self.encoder = encoder
         self.kept = tuple(tuple(row) for row in kept)
         self.rows = tuple(rows)
         self.state = PromptState(self.rows)
         self.prompts: list[PromptState] = []
-        self.repeat = 1
+        self.last_position = False
+        self.masks = Masks(reduction.size_bias)
+        self.beams = 0
+        self.configs: dict[int, Any] = {}
 
     @property
     def reduces(self) -> bool:
@@ -169,7 +180,22 @@ class ReducedCache(DynamicCache):  # type: ignore[misc]
         """
         return tuple(row[len(self.prompts)] for row in self.kept)
 
-    def expand(self, beams: int) -> None:
-        """Repeat every row for its beams."""
-        self.batch_repeat_interleave(beams)
-        self.repeat *= beams
+    def seen_by(self, layer: int) -> PromptState:
+        """The prompts as this layer holds them."""
+        return self.prompts[layer] if self.prompts else self.state
+
+    def begin(self, beams: int, steps: int, device: torch.device) -> None:
+        """End the prompts: at most `steps` tokens of `beams` beams a row will follow."""
+        self.beams = beams
+        self.masks.begin(Tails(len(self.kept), beams, device))
+        for layer in self.layers:
+            layer.share(beams, steps)
+
+    def advance(self, parents: Tensor | None = None) -> None:
+        """Make ready for one more token; see `Tails.advance` for `parents`."""
+        self.masks.advance(parents)
+
+    @property
+    def tail(self) -> int:
+        """Slots that each row's generated tokens take in every layer."""
+        return max((layer.tail for layer in self.layers), default=0)

@@ -8,7 +8,6 @@ nothing, every layer runs exactly as before.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,9 @@ from .attention import (
     received_attention,
 )
 from .cache import PromptState, ReducedCache
+from .decoding import SHARED, attending_by, decode_layer, shared_attention
+from .last import SKIPPED, last_layer, shortens, skipped_attention
+from .masks import log_sizes
 
 _BACKEND = "fastadasp"
 _MISSING = object()
@@ -44,6 +46,8 @@ def reducing(decoder: Any) -> Iterator[None]:
     The model is left exactly as it was, also after an exception.
     """
     AttentionInterface.register(_BACKEND, _collecting_attention)
+    AttentionInterface.register(SHARED, shared_attention)
+    AttentionInterface.register(SKIPPED, skipped_attention)
     layers = list(decoder.layers)
     before = [layer.__dict__.get("forward", _MISSING) for layer in layers]
     try:
@@ -67,17 +71,18 @@ def _forward(
 ) -> Tensor:
     """What a decoder layer does inside `reducing`."""
     cache = kwargs.get("past_key_values")
+    if isinstance(cache, ReducedCache) and cache.beams:
+        return decode_layer(layer, plain, index, hidden_states, args, kwargs)
     if not isinstance(cache, ReducedCache) or not cache.reduces:
-        return plain(hidden_states, *args, **kwargs)
-    if len(cache.prompts) > index:
-        kwargs["attention_mask"] = _decode_mask(cache, index, hidden_states)
         return plain(hidden_states, *args, **kwargs)
     if index == 0 and cache.wanted != cache.state.columns.length:
         hidden_states = _merge(hidden_states, _input_view(hidden_states, cache), cache)
     state = cache.state
     cache.prompts.append(state)
     kwargs["position_embeddings"] = _rotary(kwargs["position_embeddings"], state)
-    kwargs["attention_mask"] = _prefill_mask(state, cache.reduction.size_bias, hidden_states)
+    if shortens(layer, cache, index):
+        return last_layer(layer, plain, hidden_states, args, kwargs)
+    kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
     if cache.wanted == state.columns.length:
         return plain(hidden_states, *args, **kwargs)
     return _merging_layer(layer, hidden_states, kwargs)
@@ -88,9 +93,9 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
     cache: ReducedCache = kwargs["past_key_values"]
     reduction, state = cache.reduction, cache.state
     scale = getattr(layer, "residual_multiplier", 1.0)
-    bias = _log_sizes(state) if reduction.size_bias else None
+    bias = log_sizes(state) if reduction.size_bias else None
     collected = Collected(state.columns, bias, reduction.method.needs)
-    with _collecting(layer.self_attn):
+    with attending_by(layer.self_attn, _BACKEND, {}):
         attended, _ = layer.self_attn(
             hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
         )
@@ -186,19 +191,6 @@ def _collecting_attention(  # noqa: PLR0913
     return output.transpose(1, 2).contiguous(), None
 
 
-@contextmanager
-def _collecting(attention: Any) -> Iterator[None]:
-    """Give one attention module the collecting backend through a copy of its config."""
-    plain = attention.config
-    shadow = copy.copy(plain)
-    shadow._attn_implementation_internal = _BACKEND
-    attention.config = shadow
-    try:
-        yield
-    finally:
-        attention.config = plain
-
-
 def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tensor, Tensor]:
     """The rotary embeddings of the tokens that are left, (batch, width, head_dim) each."""
     cos, sin = embeddings
@@ -210,40 +202,3 @@ def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tens
         cos.expand(batch, -1, -1).gather(1, index),
         sin.expand(batch, -1, -1).gather(1, index),
     )
-
-
-def _log_sizes(state: PromptState) -> Tensor | None:
-    return None if state.sizes is None else state.sizes.log()
-
-
-def _prefill_mask(state: PromptState, size_bias: bool, like: Tensor) -> Tensor | None:
-    """Causal mask of a right-aligned batch; None where plain causal attention is meant."""
-    pad = state.columns.pad
-    bias = _log_sizes(state) if size_bias else None
-    if bias is None and not any(pad):
-        return None
-    column = torch.arange(state.width, device=like.device)
-    first = torch.tensor(pad, device=like.device).view(-1, 1, 1)
-    # a padding query sees itself: a row without any key would be undefined
-    visible = (column <= column[:, None]) & ((column >= first) | (column == column[:, None]))
-    visible = visible.unsqueeze(1)
-    if bias is None:
-        return visible
-    bias = bias.to(like.dtype)[:, None, None, :]
-    return torch.where(visible, bias, torch.finfo(like.dtype).min)
-
-
-def _decode_mask(cache: ReducedCache, index: int, like: Tensor) -> Tensor | None:
-    """Mask of one new token over this layer's prompt and all generated tokens."""
-    state = cache.prompts[index]
-    pad = state.columns.pad
-    bias = _log_sizes(state) if cache.reduction.size_bias else None
-    if bias is None and not any(pad):
-        return None
-    total = cache.get_seq_length(index) + like.shape[1]
-    column = torch.arange(total, device=like.device)
-    visible = column >= torch.tensor(pad, device=like.device).unsqueeze(1)
-    if bias is not None:
-        bias = torch.nn.functional.pad(bias, (0, total - state.width)).to(like.dtype)
-        visible = torch.where(visible, bias, torch.finfo(like.dtype).min)
-    return visible.repeat_interleave(cache.repeat, 0)[:, None, None, :]

@@ -26,7 +26,7 @@ class Spent:
         kept: share of the audio tokens that leave the last layer.
         capped: share of the recordings too short for the cut that was asked for.
         prefill_full_flops, prefill_flops: 2 per multiply-add.
-        kv_bytes_full, kv_bytes: of each recording's largest segment at the end of prefill.
+        kv_bytes_full, kv_bytes: of each recording's largest segment at the end of decoding.
         audio_s: seconds of audio.
         encode_s, prefill_s, decode_s: seconds of the model's work.
     """

@@ -14,7 +14,7 @@ import torch
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine
 from core.engine.engine import loops
-from core.engine.generate import Answer, _forbid_repeats
+from core.engine.generate import Answer, _forbid_repeats, prefill
 from core.engine.profile import profile
 from core.errors import TranscriptionError, UsageError
 from core.models import load_model
@@ -171,6 +171,30 @@ def test_a_plan_of_other_counts_is_refused(lm: SpeechLM, tmp_path: Path) -> None
         found = engine.run(segments(1.9))[0]
     assert found.error is not None
     assert "audio tokens where" in found.error
+
+
+def test_kv_bytes_are_those_that_the_cache_holds(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches = []
+
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        start = prefill(*args, **kwargs)
+        caches.append(start.cache)
+        return start
+
+    monkeypatch.setattr("core.engine.engine.prefill", kept)
+    found = {}
+    for beams in (1, 4):
+        with Engine(lm, config(num_beams=beams)) as engine:
+            cost = found[beams] = engine.run(segments(1.9))[0].cost
+        layers = caches.pop().layers
+        assert cost.kv_bytes == sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+    # three more beams cost three more tails and no prompt
+    one, four = found[1], found[4]
+    tail = lm.decoder_shape.kv_bytes(2 * lm.decoder_shape.layers, 4)
+    assert four.kv_bytes - one.kv_bytes == four.kv_bytes_full - one.kv_bytes_full == 3 * tail
+    assert four.decode_flops == 4 * one.decode_flops
 
 
 def test_a_target_beyond_a_short_prompt_is_cut_as_far_as_it_goes(lm: SpeechLM) -> None:

@@ -40,7 +40,7 @@ def start(tables: list[Tensor], ends: int) -> tuple[Decoder, Prefilled]:
         [ROW] * len(tables), [(0,)] * len(tables), Reduction(get_method("fastadasp"))
     )
     logits = torch.stack([table[0, 0] for table in tables])
-    return decoder, Prefilled(logits, cache, (1,) * len(tables), None)
+    return decoder, Prefilled(logits, cache, (1,) * len(tables))
 
 
 @pytest.mark.parametrize(("beams", "ends", "seed"), [case[1:] for case in CASES if case[0] == 1.0])
