@@ -186,14 +186,19 @@ def prefill_flops(
     return total
 
 
-def last_layer_saving(shape: DecoderShape, prompt: PromptLengths, kept: Sequence[int]) -> int:
+def last_layer_saving(
+    shape: DecoderShape,
+    prompt: PromptLengths,
+    kept: Sequence[int],
+    scoring: Scoring = RECEIVED,
+) -> int:
     """FLOPs that `prefill_flops` counts and a reduced prefill does not spend, see above.
 
     It computes keys and values of every token that enters the last layer, and query, attention,
     output projection and MLP of the last one; no token is scored or merged.
     """
     last = replace(prompt, audio=kept[-2])
-    whole = prefill_flops(replace(shape, layers=1), last, kept[-2:]) - shape.head
+    whole = prefill_flops(replace(shape, layers=1), last, kept[-2:], scoring) - shape.head
     cached = 4 * shape.hidden * shape.head_dim * shape.kv_heads
     alone = shape.attention_linear - cached + shape.mlp
     return whole - last.total * (cached + shape.pair) - alone
