@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from core.engine.generate import greedy, prefill
+from core.engine.generate import greedy
 from core.methods import get_method
 from core.reduction import Reduction, last, reducing
-from tests.test_reduction import counts, decoder_of, lengths_of
+from tests.test_reduction import counts, decoder_of, run_prefill
 from tests.tiny import PromptBatch, prompt_batch
 
 RATIOS = [0.35, 0.5, 0.2]
 
 
 def run(model: Any, batch: PromptBatch, kept: Any, reduction: Reduction, shortcut: bool) -> Any:
-    rows = [batch.row(index)[0] for index in range(len(batch))]
-    decoder = decoder_of(model)
-    return prefill(decoder, rows, lengths_of(batch), kept, reduction, shortcut=shortcut)
+    return run_prefill(model, batch, kept, replace(reduction, shortcut=shortcut))
 
 
 @pytest.mark.parametrize("positions", ["keep", "reindex"])

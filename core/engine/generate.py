@@ -64,15 +64,13 @@ class Answer:
     score: float | None = None
 
 
-def prefill(  # noqa: PLR0913
+def prefill(
     decoder: Decoder,
     prompts: Sequence[Tensor],
     rows: Sequence[PromptLengths],
     kept: Sequence[Sequence[int]],
     reduction: Reduction,
     encoder: EncoderScores | None = None,
-    *,
-    shortcut: bool = True,
 ) -> Prefilled:
     """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
 
@@ -85,7 +83,6 @@ def prefill(  # noqa: PLR0913
         kept: audio tokens of each row entering each layer, then leaving the last one.
         reduction: how they are reduced.
         encoder: attention in the encoder, for methods that ask for it.
-        shortcut: where tokens go, run the last layer for the last position only.
     """
     width = max(row.total for row in rows)
     padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
@@ -94,7 +91,7 @@ def prefill(  # noqa: PLR0913
     pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
     column = torch.arange(width, device=embeddings.device)
     cache = ReducedCache(rows, kept, reduction, encoder)
-    cache.last_position = shortcut
+    cache.last_position = reduction.shortcut
     # a cache that reduces brings its own masks
     padded_rows = min(lengths) < width and not cache.reduces
     mask = (column >= pad).long() if padded_rows else None

@@ -32,11 +32,13 @@ class Reduction:
             leaves each merged token at the position of its first member.
         size_bias: add log(size) to the attention scores of merged tokens (ToMe's proportional
             attention, Bolya et al., ICLR 2023).
+        shortcut: run the last layer of a prefill for its last position only (see `last`).
     """
 
     method: Method
     positions: str = "keep"
     size_bias: bool = False
+    shortcut: bool = True
 
 
 @dataclass(frozen=True, slots=True)

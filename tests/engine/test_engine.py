@@ -94,6 +94,30 @@ def test_costs_tell_what_was_cut(lm: SpeechLM) -> None:
     assert first / second == pytest.approx(1.9 / 1.2)
 
 
+def test_kv_bytes_are_those_that_the_cache_holds(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caches = []
+
+    def kept(*args: Any, **kwargs: Any) -> Any:
+        start = prefill(*args, **kwargs)
+        caches.append(start.cache)
+        return start
+
+    monkeypatch.setattr("core.engine.engine.prefill", kept)
+    found = {}
+    for beams in (1, 4):
+        with Engine(lm, config(num_beams=beams)) as engine:
+            cost = found[beams] = engine.run(segments(1.9))[0].cost
+        layers = caches.pop().layers
+        assert cost.kv_bytes == sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+    # three more beams cost three more tails and no prompt
+    one, four = found[1], found[4]
+    tail = lm.decoder_shape.kv_bytes(2 * lm.decoder_shape.layers, 4)
+    assert four.kv_bytes - one.kv_bytes == four.kv_bytes_full - one.kv_bytes_full == 3 * tail
+    assert four.decode_flops == 4 * one.decode_flops
+
+
 @pytest.mark.parametrize("name", ["uniform", "affinity", "a-tome", "ward", "sa-map"])
 def test_tokens_can_go_before_the_first_layer(lm: SpeechLM, name: str) -> None:
     reduction = ReductionConfig(name, "input", 0.3, "keep", 0.0)
@@ -107,8 +131,10 @@ def test_tokens_can_go_before_the_first_layer(lm: SpeechLM, name: str) -> None:
         cost = found.cost
         assert cost.prefill_flops / cost.prefill_full_flops == pytest.approx(0.7, abs=0.01)
         # every layer holds the shorter prompt
+        tail = cost.generated - 1
         short = cost.prompt_tokens - cost.audio_in + cost.audio_kept
-        assert cost.kv_bytes * cost.prompt_tokens == cost.kv_bytes_full * short
+        held = cost.kv_bytes * (cost.prompt_tokens + tail)
+        assert held == cost.kv_bytes_full * (short + tail)
 
 
 def test_a_method_that_needs_an_encoder_is_refused_without(
@@ -171,30 +197,6 @@ def test_a_plan_of_other_counts_is_refused(lm: SpeechLM, tmp_path: Path) -> None
         found = engine.run(segments(1.9))[0]
     assert found.error is not None
     assert "audio tokens where" in found.error
-
-
-def test_kv_bytes_are_those_that_the_cache_holds(
-    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caches = []
-
-    def kept(*args: Any, **kwargs: Any) -> Any:
-        start = prefill(*args, **kwargs)
-        caches.append(start.cache)
-        return start
-
-    monkeypatch.setattr("core.engine.engine.prefill", kept)
-    found = {}
-    for beams in (1, 4):
-        with Engine(lm, config(num_beams=beams)) as engine:
-            cost = found[beams] = engine.run(segments(1.9))[0].cost
-        layers = caches.pop().layers
-        assert cost.kv_bytes == sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
-    # three more beams cost three more tails and no prompt
-    one, four = found[1], found[4]
-    tail = lm.decoder_shape.kv_bytes(2 * lm.decoder_shape.layers, 4)
-    assert four.kv_bytes - one.kv_bytes == four.kv_bytes_full - one.kv_bytes_full == 3 * tail
-    assert four.decode_flops == 4 * one.decode_flops
 
 
 def test_a_target_beyond_a_short_prompt_is_cut_as_far_as_it_goes(lm: SpeechLM) -> None:
