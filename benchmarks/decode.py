@@ -291,7 +291,7 @@ def main(
             f"{row.extra_peak_mib:.0f}",
             str(row.same_ids),
         )
-    Console().print(table)
+    Console(width=120).print(table)
     found = {"threads": torch.get_num_threads(), **asdict(setting), "rows": list(map(asdict, rows))}
     typer.echo(json.dumps(found))
 
