@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.prefill import AFTER, BEFORE, SMALL, audio_like
+from benchmarks.prefill import AFTER, BEFORE, SMALL, audio_like, config_of
 from core.engine import cost
 from core.engine.generate import Decoder, beam_search, greedy, prefill
 from core.flops import DecoderShape, PromptLengths
@@ -100,21 +100,10 @@ def now(device: torch.device) -> float:
 
 def build(setting: Setting) -> Any:
     """A Qwen2 language model of this shape with random weights."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
-    shape = SHAPES[setting.shape]
     torch.manual_seed(0)
-    config = Qwen2Config(
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        intermediate_size=shape.intermediate,
-        vocab_size=shape.vocab,
-        max_position_embeddings=16384,
-        attn_implementation="sdpa",
-    )
-    model: Any = Qwen2ForCausalLM(config)
+    model: Any = Qwen2ForCausalLM(config_of(SHAPES[setting.shape]))
     model = model.eval().to(setting.device, getattr(torch, setting.dtype))
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0

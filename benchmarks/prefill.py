@@ -53,20 +53,28 @@ class Result:
     extra_peak_mib: float
 
 
-def build(shape: DecoderShape) -> Decoder:
-    """A Qwen2 decoder of this shape with random weights, float32."""
-    from transformers import Qwen2Config, Qwen2Model
+def config_of(shape: DecoderShape) -> Any:
+    """Configuration of a Qwen2 decoder of this shape, for prompts of any length measured here."""
+    from transformers import Qwen2Config
 
-    torch.manual_seed(0)
-    config = Qwen2Config(
+    return Qwen2Config(
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
         intermediate_size=shape.intermediate,
         vocab_size=shape.vocab,
-        max_position_embeddings=8192,
+        max_position_embeddings=16384,
+        attn_implementation="sdpa",
     )
+
+
+def build(shape: DecoderShape) -> Decoder:
+    """A Qwen2 decoder of this shape with random weights, float32."""
+    from transformers import Qwen2Model
+
+    torch.manual_seed(0)
+    config = config_of(shape)
     stack = Qwen2Model(config).eval()
     head = nn.Linear(shape.hidden, shape.vocab, bias=False)
     return Decoder(stack, head, stack.get_input_embeddings(), ())

@@ -119,7 +119,8 @@ class Engine:
         self, batch: Sequence[Segment], target: float, no_repeat: int = 0
     ) -> list[Hypothesis]:
         clock = Clock(self.lm.device)
-        encoded = self._encode(batch)
+        scored = Signal.ENCODER in self.reduction.method.needs
+        encoded = self.lm.encode([segment.samples for segment in batch], scored)
         audio = encoded.tokens
         texts = [self._prompt(segment.question) for segment in batch]
         embedded = [self._embedded(text, row) for text, row in zip(texts, audio, strict=True)]
@@ -138,7 +139,6 @@ class Engine:
         answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
         decode = first[0] + clock.lap()
         times = Times(encode, prefilled, encode + prefilled + first[0], decode)
-        held = {"beams": start.cache.beams, "tail": start.cache.tail}
         rows = [
             Row(
                 segment.duration,
@@ -146,7 +146,8 @@ class Engine:
                 budget.kept,
                 len(answer.ids) + answer.ended,
                 scoring,
-                **held,
+                start.cache.beams,
+                start.cache.tail,
             )
             for segment, prompt, budget, answer in zip(
                 batch, prompts, budgets, answers, strict=True
@@ -157,12 +158,6 @@ class Engine:
             self._hypothesis(segment, len(batch), answer, budget, cost)
             for segment, answer, budget, cost in zip(batch, answers, budgets, spent, strict=True)
         ]
-
-    def _encode(self, batch: Sequence[Segment]) -> Encoded:
-        waves = [segment.samples for segment in batch]
-        if Signal.ENCODER in self.reduction.method.needs:
-            return self.lm.encode(waves, scored=True)
-        return self.lm.encode(waves)
 
     def _prompt(self, question: str | None) -> Prompt:
         """Ids around the audio; the run's own question, if it has one, goes first."""

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from .speech import SAMPLE_RATE, Samples
 
+ANY_LEVEL_DB = (-18.0, -1.0)
+"""Loudest sample of a recording whose loudness nobody decided on."""
+
 _TELEPHONE_HZ = 3_700.0
 
 

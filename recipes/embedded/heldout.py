@@ -65,10 +65,8 @@ def drawn(name: str, source: Source, size: int) -> Iterator[tuple[Utterance, dic
             utterance = source.draw_one(_one_of(source, _SPEECH))
             yield utterance, {"translation": utterance.translation}
         elif name == "er":
-            mood = number % len(MOODS)
-            utterance = next(
-                one for one in _endless(source, "one") if one.mood == tuple(MOODS)[mood]
-            )
+            mood = tuple(MOODS)[number % len(MOODS)]
+            utterance = next(one for one in _endless(source, "one") if one.mood == mood)
             yield utterance, {"emotion": utterance.mood}
         elif name == "sv":
             speakers = 1 + number % 2

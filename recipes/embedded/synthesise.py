@@ -19,7 +19,7 @@ import torch
 import typer
 from tqdm import tqdm
 
-from .augment import augment
+from .augment import ANY_LEVEL_DB, augment
 from .digits import load_digits
 from .features import feature_extractor, log_mel
 from .reads import Read, load_reads, stretched
@@ -106,7 +106,7 @@ def _recordings(job: Job, noise: np.random.Generator) -> Iterator[tuple[Samples,
     if job.mix == "reads":
         assert job.digits is not None
         for read in load_reads(job.digits, synthesiser):
-            level = float(noise.uniform(-18, -1))
+            level = float(noise.uniform(*ANY_LEVEL_DB))
             yield augment(stretched(read, noise), noise, level), _read_row(read)
         return
     source = Source(

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from . import lexicon
-from .augment import set_level, silence
+from .augment import ANY_LEVEL_DB, set_level, silence
 from .digits import Bank, draw_string
 from .grammar import Clause, Split, digit_clause, draw_clause, draw_digits, draw_number, join
 from .moods import MOODS, Mood, draw_mood, draw_prosody
@@ -25,7 +25,6 @@ _DIGIT_COUNTS = (1, 2, 3, 4, 5, 6, 7, 8)
 _LONG_SECONDS = (10.0, 28.0)
 _LONGEST_SECONDS = 29.8  # the model's window is 30 s
 _QUESTIONS = 3
-_ANY_LEVEL = (-18.0, -1.0)
 
 
 class Turn(NamedTuple):
@@ -225,7 +224,7 @@ class Source:
         )
         clause = digit_clause(words)
         speech = _with_silence(speech, self._edge(), self._edge())
-        level = float(self.noise.uniform(*_ANY_LEVEL))
+        level = float(self.noise.uniform(*ANY_LEVEL_DB))
         return Utterance("real", clause.en, clause.de, speech, (Turn(0.0, speaker),), level=level)
 
 

@@ -227,11 +227,11 @@ class Narrow:
     def __init__(self, plain: Any) -> None:
         self.plain, self.sizes = plain, list[int]()
 
-    def __call__(self, waves: Sequence[Waveform]) -> Encoded:
+    def __call__(self, waves: Sequence[Waveform], scored: bool = False) -> Encoded:
         self.sizes.append(len(waves))
         if len(waves) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        encoded: Encoded = self.plain(waves)
+        encoded: Encoded = self.plain(waves, scored)
         return encoded
 
 
