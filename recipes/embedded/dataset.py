@@ -28,6 +28,7 @@ IGNORED = -100
 
 _MAX_MASKS, _MAX_BANDS, _MAX_FRAMES = 2, 12, 10  # SpecAugment, light
 _WARPED, _WARP = 0.4, 0.12  # vocal tract length perturbation: share of recordings, reach
+_REAL_WARPED, _REAL_WARP = 0.8, 0.2  # real digits: many speakers of a few
 _LEVEL_SHIFT = 0.04  # 1.6 dB: loudness tells moods apart, so it must not be blurred more
 _CACHED = 50_000
 
@@ -57,7 +58,7 @@ class Batch:
     mel (B, N_MELS, T); frames (B,) encoder frames; tokens (B,) audio tokens; phones (B, T / 2) and
     words (B, T / 4) frame labels; ids, positions, labels (B, S); is_audio (B, S); visible
     (B, 1, S, S); weights (B, S) of the labels; voices, moods and others (B, T / 4) frame labels,
-    others 1 where not the first speaker speaks;
+    others 1 where somebody else speaks in the same recording;
     transcript (sum of lengths,) word numbers and transcript_lengths (B,) for CTC, and likewise
     sounds, phoneme numbers of recordings without alignment; a length of 0 has no CTC.
     """
@@ -158,13 +159,13 @@ class Collator:
 
     def __call__(self, items: list[Item], augmented: bool = True) -> Batch:
         """Collate items of similar length; `augmented` masks bands and frames."""
-        mels = [item.mel() for item in items]
+        mels = [self._masked(item) if augmented else item.mel() for item in items]
         frames = max(len(mel) for mel in mels)
         frames += 4 - frames % 4  # at least one padded frame, which the last convolution reads
         mel = np.empty((len(items), frames, N_MELS), np.float32)
         for row, source in zip(mel, mels, strict=True):
             row[:] = floor_of(source)
-            row[: len(source)] = self._masked(source) if augmented else source
+            row[: len(source)] = source
         lengths = [encoder_lengths(len(source)) for source in mels]
         tokens = [count for _, count in lengths]
         phones, words = self._frame_labels(items, lengths, frames)
@@ -198,10 +199,12 @@ class Collator:
             seconds=sum(item.seconds for item in items),
         )
 
-    def _masked(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _masked(self, item: Item) -> NDArray[np.float32]:
         """Make another speaker, shift the level a little, overwrite bands and frames."""
-        if self._noise.random() < _WARPED:
-            mel = _warped(mel, float(self._noise.uniform(1 - _WARP, 1 + _WARP)))
+        mel, real = item.mel(), item.row["kind"] == "real"
+        share, reach = (_REAL_WARPED, _REAL_WARP) if real else (_WARPED, _WARP)
+        if self._noise.random() < share:
+            mel = _warped(mel, float(self._noise.uniform(1 - reach, 1 + reach)))
         mel += self._noise.uniform(-_LEVEL_SHIFT, _LEVEL_SHIFT)
         mean = mel.mean()
         for _ in range(_MAX_MASKS):
@@ -233,7 +236,7 @@ class Collator:
         return torch.from_numpy(phones), torch.from_numpy(words)
 
     def _speaker_labels(self, items: list[Item], words: Tensor) -> list[Tensor]:
-        """Who speaks, in what mood, and whether somebody else began, where anybody speaks.
+        """Who speaks, in what mood, and whether somebody else does too, where anybody speaks.
 
         The last only where one speaker and two were equally likely.
         """
@@ -242,8 +245,8 @@ class Collator:
             turns = item.row["turns"]
             for start, variant in turns:
                 voices[row, start // 2 :] = self._tables.voices[variant]
-                if item.row["speakers"]:
-                    others[row, start // 2 :] = int(variant != turns[0][1])
+            if item.row["speakers"]:
+                others[row] = item.row["speakers"] - 1
             moods[row] = self._tables.moods.get(item.row["mood"], IGNORED)
         silent = words <= 0
         return [labels.masked_fill(silent, IGNORED) for labels in (voices, moods, others)]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .dataset import IGNORED, Batch, Tables
-from .model import PHONE_LAYER, WIDTH
+from .model import HEADS, PHONE_LAYER, WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Weights:
     voices: float = 0.2
     moods: float = 0.3
     others: float = 0.3
+    compared: float = 1.0
 
 
 class Losses(NamedTuple):
@@ -40,6 +41,7 @@ class Losses(NamedTuple):
     voices: Tensor
     moods: Tensor
     others: Tensor
+    compared: Tensor
 
 
 _AUXILIARY = Losses._fields[2:]
@@ -58,11 +60,23 @@ class Heads(nn.Module):
         self.others = nn.Linear(WIDTH, 2)
 
 
-def encode(model: Any, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+class Encoded(NamedTuple):
+    """What the losses read of encoder and projector.
+
+    middle (B, T / 2, WIDTH) after `PHONE_LAYER` layers; tokens (B, T / 4, WIDTH), the audio tokens;
+    compared (B, T / 4, T / 4), at every second frame the attention logits of one head of the last
+    layer.
+    """
+
+    middle: Tensor
+    tokens: Tensor
+    compared: Tensor
+
+
+def encode(model: Any, mel: Tensor, frames: Tensor) -> Encoded:
     """Run encoder and projector on the batch's own length: mel (B, N_MELS, T), frames (B,).
 
-    The same maths as the model's 30 s path. Returns the states after `PHONE_LAYER` layers
-    (B, T / 2, WIDTH) and the audio tokens (B, T / 4, WIDTH).
+    The same maths as the model's 30 s path.
     """
     tower = model.model.audio_tower
     mel = mel.to(tower.conv1.weight.dtype)
@@ -71,18 +85,29 @@ def encode(model: Any, mel: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
     hidden = hidden + tower.embed_positions.weight[:size]
     heard = torch.arange(size, device=mel.device)[None] < frames[:, None]
     mask = _additive(heard[:, None, None, :].expand(-1, 1, size, -1), hidden.dtype)
-    middle = hidden
+    middle = last = hidden
     for depth, layer in enumerate(tower.layers, start=1):
+        last = hidden
         hidden = layer(hidden, mask)
         if depth == PHONE_LAYER:
             middle = hidden
     pooled = tower.avg_pooler(hidden.transpose(1, 2)).transpose(1, 2)
-    return middle, model.model.multi_modal_projector(tower.layer_norm(pooled))
+    tokens = model.model.multi_modal_projector(tower.layer_norm(pooled))
+    return Encoded(middle, tokens, _compared(tower.layers[-1], last))
+
+
+def _compared(layer: Any, hidden: Tensor) -> Tensor:
+    normed = layer.self_attn_layer_norm(hidden[:, ::2])
+    width = WIDTH // HEADS
+    query = layer.self_attn.q_proj(normed)[..., -width:]
+    key = layer.self_attn.k_proj(normed)[..., -width:]
+    scores: Tensor = query @ key.transpose(1, 2) * width**-0.5
+    return scores
 
 
 def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
     """Run one packed batch through the model and score everything."""
-    middle, audio = encode(model, batch.mel, batch.frames)
+    middle, audio, compared = encode(model, batch.mel, batch.frames)
     phones, words = heads.phones(middle), heads.words(audio)
     parts = {
         "text": _text_loss(model, batch, audio),
@@ -94,6 +119,7 @@ def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
         "voices": _frame_loss(heads.voices(audio), batch.voices),
         "moods": _frame_loss(heads.moods(audio), batch.moods),
         "others": _frame_loss(heads.others(audio), batch.others),
+        "compared": _compared_loss(compared, batch),
     }
     auxiliary = sum(getattr(weights, name) * parts[name] for name in _AUXILIARY)
     return Losses(parts["text"] + auxiliary, **parts)
@@ -119,6 +145,30 @@ def _ctc_loss(scores: Tensor, frames: Tensor, labels: Tensor, lengths: Tensor) -
         lengths[known],
         zero_infinity=True,
     )
+
+
+def _compared_loss(scores: Tensor, batch: Batch) -> Tensor:
+    """Teach a head to look from speech at speech of somebody else, else at silence.
+
+    Whether two people speak is a comparison of all with all, which training on the answer alone
+    does not find. Different speakers (and the same one) are as important as all else together.
+    """
+    asked = batch.others != IGNORED
+    different = batch.voices[:, :, None] != batch.voices[:, None, :]
+    silent = (batch.words == 0)[:, None, :] & asked[:, :, None]
+    spoken = asked[:, None, :] & asked[:, :, None]
+    total = scores.new_zeros((), dtype=torch.float32)
+    for pairs, target, weight in (
+        (spoken & different, 1.0, 0.5),
+        (spoken & ~different, 0.0, 0.5),
+        (silent, 0.5, 0.1),
+    ):
+        found = scores[pairs].float()
+        if found.numel():
+            total = total + weight * F.binary_cross_entropy_with_logits(
+                found, torch.full_like(found, target)
+            )
+    return total
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,7 +1,9 @@
 """Moods as prosody: four cues, each of which overlaps between moods. Knows nothing of words.
 
 Rate, pitch, pitch range and loudness are drawn independently within a mood. No single one of them
-tells the mood (`tests/recipes/test_moods.py` holds that to account), all together do.
+tells the mood, all together do, even to a listener who hears each of them roughly: pitch is a
+matter of who speaks, and a room or a few short words blur the rest (`tests/recipes/test_moods.py`
+holds both to account).
 """
 
 from typing import Literal, NamedTuple
@@ -36,10 +38,10 @@ class Limits(NamedTuple):
 
 
 MOODS: dict[Mood, Limits] = {
-    "neutral": Limits((135, 180), (30, 60), (20, 50), (-17, -8)),
-    "happy": Limits((140, 190), (55, 90), (60, 99), (-16, -6)),
-    "sad": Limits((105, 145), (10, 40), (5, 35), (-26, -15)),
-    "angry": Limits((172, 225), (25, 60), (55, 95), (-9, -1)),
+    "neutral": Limits((105, 140), (32, 70), (10, 75), (-13, -5)),
+    "happy": Limits((168, 225), (60, 93), (62, 98), (-24, -15)),
+    "sad": Limits((105, 145), (7, 38), (3, 47), (-30, -20)),
+    "angry": Limits((185, 235), (8, 42), (50, 92), (-10, -2)),
 }
 
 

@@ -49,20 +49,23 @@ class Curriculum:
     `uses` counts how often each item was handed out; saving it is enough to resume.
     """
 
-    def __init__(self, items: list[Item], batch_seconds: float, seed: int) -> None:
-        """Start with every item unused."""
+    def __init__(
+        self, items: list[Item], batch_seconds: float, seed: int, begun: bool = False
+    ) -> None:
+        """Start with every item unused; a model that has `begun` to learn takes any length."""
         self.uses = np.zeros(len(items), np.int16)
         self._items = items
         self._seconds = np.array([item.seconds for item in items])
         self._batch_seconds = batch_seconds
         self._seed = seed
+        self._begun = begun
         self._limit = 0.0
         self._queue: list[list[Item]] = []
         self._number = {id(item): number for number, item in enumerate(items)}
 
     def next_batch(self, progress: float) -> list[Item]:
         """Return the next batch for `progress` in 0..1."""
-        limit = longest_seconds(progress)
+        limit = math.inf if self._begun else longest_seconds(progress)
         if not self._queue or limit != self._limit:
             self._fill(limit)
         batch = self._queue.pop()

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
@@ -109,10 +108,11 @@ class Trainer:
         self._collate = Collator(processor, self._tables, seed=settings.seed * 1000 + rank)
         self._model = build_model(processor)
         if settings.start:
-            # a grammar that has grown since has other tokens: then this refuses
-            self._model.load_state_dict(load_file(settings.start / "model.safetensors"))
+            start_from(self._model, settings.start)
         self._heads = Heads(self._tables)
-        self._curriculum = Curriculum(items, settings.batch_seconds, settings.seed)
+        self._curriculum = Curriculum(
+            items, settings.batch_seconds, settings.seed, begun=settings.start is not None
+        )
         self._parameters = _trainable(self._model) + _trainable(self._heads)
         self._averaged = [tensor.detach().clone() for tensor in _trainable(self._model)]
         self._optimiser = torch.optim.AdamW(
@@ -227,6 +227,15 @@ class Trainer:
         self._curriculum.uses[: len(uses)] = uses
         self._step, self._elapsed = state["step"], state["elapsed"]
         self._hours = state["hours"]
+
+
+def start_from(model: Any, folder: Path) -> None:
+    """Take over the weights of an exported model; refuse those of another size.
+
+    A grammar that has grown since has other tokens, and so another size.
+    """
+    exported = type(model).from_pretrained(folder, dtype=torch.float32)
+    model.load_state_dict(exported.state_dict())
 
 
 def _checkpoint(settings: Settings) -> dict[str, Any] | None:

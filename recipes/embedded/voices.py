@@ -35,7 +35,7 @@ TRAIN_VARIANTS: tuple[str, ...] = (
 
 HELDOUT_VARIANTS = words("m4 m8 f4 Andrea robert steph3 michel Lee anika victor shelby marcelo")
 
-_PITCH_APART = 9
+_PITCH_APART = 12
 """Two speakers in one recording differ by at least this much; one speaker wavers by less."""
 
 _WAVER = 4
@@ -69,13 +69,14 @@ def draw_voice(rng: np.random.Generator, split: Split, prosody: Prosody) -> Voic
     variant = variants[rng.integers(len(variants))]
     accent = ACCENTS[rng.integers(len(ACCENTS))]
     stretched = split == "train" and rng.random() < 0.5
+    speed = float(rng.uniform(0.9, 1.12)) if stretched else 1.0
     return Voice(
         name=f"{accent}+{variant}" if variant else accent,
-        rate=round(prosody.rate),
+        rate=round(prosody.rate / speed),
         pitch=round(prosody.pitch),
         pitch_range=round(prosody.pitch_range),
         word_gap=int(rng.choice([0, 0, 0, 1, 2, 4])),
-        speed=float(rng.uniform(0.9, 1.12)) if stretched else 1.0,
+        speed=speed,
     )
 
 
@@ -88,7 +89,8 @@ def draw_other(rng: np.random.Generator, split: Split, voice: Voice, mood: Mood)
         other = draw_voice(rng, split, draw_prosody(rng, mood))
         apart = abs(other.pitch * other.speed - voice.pitch * voice.speed)
         if _family(other.variant) != _family(voice.variant) and apart >= _PITCH_APART:
-            return replace(other, rate=voice.rate, word_gap=voice.word_gap)
+            rate = round(voice.rate * voice.speed / other.speed)
+            return replace(other, rate=rate, word_gap=voice.word_gap)
 
 
 def waver(rng: np.random.Generator, voice: Voice) -> Voice:
