@@ -9,6 +9,7 @@ that an interrupted run goes on where it stopped.
 import json
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -80,9 +81,11 @@ def main(
     count = max(1, round(hours / _SHARD_HOURS[mix]))
     jobs = [Job(out, digits, mix, seed, shard) for shard in range(count)]
     missing = [job for job in jobs if not _index_of(job).exists()]
-    # a fresh process per shard: espeak keeps state from one sentence to the next
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
-        for _ in tqdm(pool.imap(_make_shard, missing), total=len(missing), unit="shard"):
+    # a fresh process per shard: espeak keeps state from one sentence to the next; and an executor,
+    # for a pool would wait for ever for a process that crashed
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, max_tasks_per_child=1) as pool:
+        for _ in tqdm(pool.map(_make_shard, missing), total=len(missing), unit="shard"):
             pass
 
 

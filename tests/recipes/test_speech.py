@@ -162,8 +162,9 @@ def test_another_speaker_is_another_family_at_another_pitch() -> None:
         voice = draw_voice(rng, "train", PROSODY)
         other = draw_other(rng, "train", voice, "neutral")
         assert other.variant != voice.variant
-        assert abs(other.pitch * other.speed - voice.pitch * voice.speed) >= 9
-        assert (other.rate, other.word_gap) == (voice.rate, voice.word_gap)
+        assert abs(other.pitch * other.speed - voice.pitch * voice.speed) >= 12
+        assert other.rate * other.speed == pytest.approx(voice.rate * voice.speed, abs=1)
+        assert other.word_gap == voice.word_gap
         again = waver(rng, voice)
         assert again.variant == voice.variant
         assert abs(again.pitch - voice.pitch) <= 4

@@ -9,11 +9,12 @@ import torch
 from recipes.embedded.dataset import IGNORED, Collator, Item, _warped, group_by_length, tables_of
 from recipes.embedded.features import N_MELS, encoder_lengths, feature_extractor, log_mel
 from recipes.embedded.grammar import english_words
-from recipes.embedded.losses import Heads, Weights, encode, losses
+from recipes.embedded.losses import Heads, Weights, _compared_loss, encode, losses
 from recipes.embedded.model import build_model
 from recipes.embedded.schedule import Curriculum, longest_seconds, loss_weights, rate_factor
 from recipes.embedded.tasks import Example, examples_of
 from recipes.embedded.tokens import answer_ids, build_processor, chat_text
+from recipes.embedded.train import start_from
 
 ROW = {
     "text": "anna saw two dogs",
@@ -63,7 +64,7 @@ def collator(processor, sounds) -> Collator:
 
 def test_own_length_and_packing_equal_the_standard_path(processor, model, sounds, collator):
     batch = collator([item(sound) for sound in sounds], augmented=False)
-    _, audio = encode(model, batch.mel, batch.frames)
+    audio = encode(model, batch.mel, batch.frames).tokens
     embedded = model.get_input_embeddings()(batch.ids)
     embedded[batch.is_audio] = audio[torch.arange(audio.shape[1]) < batch.tokens[:, None]]
     hidden = model.model.language_model(
@@ -109,8 +110,41 @@ def test_speakers_and_moods_are_labelled_where_somebody_speaks(sounds, collator)
     assert voices[:2] == [IGNORED] * 2  # silence
     assert (voices[5], voices[13]) == (1, 0)  # m1, then f1
     assert moods[5] == moods[13] == 1
-    assert (batch.others[0, 5], batch.others[0, 13]) == (0, 1)
     assert moods[0] == batch.others[0, 0] == IGNORED
+
+
+def test_somebody_else_is_labelled_wherever_anybody_speaks(sounds, collator):
+    rows = [item(sounds[0]), item(sounds[0], ROW | {"speakers": 2})]
+    others = collator(rows, augmented=False).others
+    assert others[:, 5].tolist() == others[:, 13].tolist() == [0, 1]
+    assert others[0, 0] == others[1, 0] == IGNORED
+
+
+def test_a_head_learns_to_look_at_other_speakers(sounds, collator):
+    batch = collator([item(sounds[0], ROW | {"speakers": 2})], augmented=False)
+    size = batch.words.shape[1]
+    voices, speech = batch.voices[0], batch.others[0] != IGNORED
+    other = (voices[:, None] != voices).float() * 2 - 1
+    scores = torch.where(speech[None, :], other, torch.zeros(size, size))[None]
+    right, wrong = (float(_compared_loss(20 * sign * scores, batch)) for sign in (1, -1))
+    assert right == pytest.approx(0.1 * 0.6931, abs=1e-3)  # silence is neither
+    assert wrong == pytest.approx(20 + 0.1 * 0.6931, abs=1e-3)
+
+
+def test_the_compared_scores_are_attention_logits_of_the_last_layer(model, sounds, collator):
+    batch = collator([item(sounds[0])], augmented=False)
+    layer, seen = model.model.audio_tower.layers[-1].self_attn, {}
+    hook = layer.register_forward_hook(lambda _, __, out: seen.update(weights=out[1]))
+    model.set_attn_implementation("eager")
+    compared = encode(model, batch.mel, batch.frames).compared[0]
+    model.set_attn_implementation("sdpa")
+    hook.remove()
+    logits = seen["weights"][0, -1, ::2, ::2].log()
+    # a row of logits is known up to its softmax constant
+    heard = int(batch.frames[0]) // 2
+    mine, standard = compared[:heard, :heard], logits[:heard, :heard]
+    mine, standard = (part - part[:, :1] for part in (mine, standard))
+    torch.testing.assert_close(mine, standard, atol=1e-4, rtol=1e-4)
 
 
 def test_everything_known_is_asked_and_nothing_else():
@@ -132,7 +166,7 @@ def test_a_reading_teaches_its_sounds_only(model, sounds, collator):
     found = losses(model, Heads(tables_of([item(sounds[0])], english_words())), batch, Weights())
     assert found.sounds > 0
     silent = (found.text, found.phones, found.words, found.ctc, *found[6:])
-    assert [part.item() for part in silent] == [0.0] * 7
+    assert [part.item() for part in silent] == [0.0] * 8
     assert found.total.item() == pytest.approx(0.1 * found.sounds.item())
 
 
@@ -159,6 +193,14 @@ def test_unfused_attention_hides_the_same(model, sounds, collator):
     unfused = losses(model, heads, batch, Weights())
     model.set_attn_implementation("sdpa")
     torch.testing.assert_close(unfused, fused, atol=1e-4, rtol=1e-4)
+
+
+def test_training_starts_from_an_exported_model(model, processor, tmp_path):
+    model.save_pretrained(tmp_path)
+    other = build_model(processor)
+    start_from(other, tmp_path)
+    for mine, theirs in zip(other.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_one_step_lowers_the_loss(model, sounds, collator):
