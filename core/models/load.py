@@ -66,8 +66,7 @@ def load_model(
     from transformers import AutoConfig
 
     place = str(_FOLDER / EMBEDDED) if model == EMBEDDED else model
-    where = _device(device)
-    number = _dtype(dtype, where)
+    where, number = place_of(device, dtype)
     local = offline or Path(place).is_dir()
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
@@ -81,6 +80,16 @@ def load_model(
         raise StartError(_why(model, error, local)) from error
     lm.model.to(where)
     return lm
+
+
+def place_of(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """The device and the numbers that these names mean here, see `load_model`.
+
+    Raises:
+        StartError: one of them does not exist here.
+    """
+    where = _device(device)
+    return where, _dtype(dtype, where)
 
 
 def _build(

@@ -25,7 +25,7 @@ class Weights:
     sounds: float = 0.1
     voices: float = 0.2
     moods: float = 0.3
-    others: float = 0.3
+    others: float = 0.6
     compared: float = 1.0
 
 
@@ -45,6 +45,9 @@ class Losses(NamedTuple):
 
 
 _AUXILIARY = Losses._fields[2:]
+
+_SILENCE = 0.8
+"""Where silence stands between the same speaker (0) and somebody else (1), as a probability."""
 
 
 class Heads(nn.Module):
@@ -151,7 +154,8 @@ def _compared_loss(scores: Tensor, batch: Batch) -> Tensor:
     """Teach a head to look from speech at speech of somebody else, else at silence.
 
     Whether two people speak is a comparison of all with all, which training on the answer alone
-    does not find. Different speakers (and the same one) are as important as all else together.
+    does not find. Silence has the middle place, above the middle: a few frames that only seem to be
+    somebody else's must not outweigh it.
     """
     asked = batch.others != IGNORED
     different = batch.voices[:, :, None] != batch.voices[:, None, :]
@@ -160,8 +164,8 @@ def _compared_loss(scores: Tensor, batch: Batch) -> Tensor:
     total = scores.new_zeros((), dtype=torch.float32)
     for pairs, target, weight in (
         (spoken & different, 1.0, 0.5),
-        (spoken & ~different, 0.0, 0.5),
-        (silent, 0.5, 0.1),
+        (spoken & ~different, 0.0, 0.7),
+        (silent, _SILENCE, 0.2),
     ):
         found = scores[pairs].float()
         if found.numel():

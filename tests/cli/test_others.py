@@ -42,7 +42,7 @@ def test_models(cli: Any) -> None:
 
 def test_version_and_help(cli: Any) -> None:
     assert cli("--version").stdout.startswith("fastadasp ")
-    for name in ("run", "profile", "eval", "presets", "models", "doctor"):
+    for name in ("run", "profile", "eval", "bench", "presets", "models", "doctor"):
         assert name in cli("--help").stdout
         assert cli(name, "--help").exit_code == 0
 
@@ -178,3 +178,53 @@ def test_the_trial_import_sees_what_a_broken_library_raises(
 
 def test_errors_of_starting_are_not_usage_errors() -> None:
     assert StartError.exit_code == 3
+
+
+BENCH = ("bench", "--shape", "tiny", "--seconds", "3", "--tokens", "4", "--rounds", "1")
+
+
+def test_bench_measures_and_prints_a_document(cli: Any) -> None:
+    result = cli(*BENCH, "--no-memory", "--num-beams", "1,2", "--reduce", "0,0.3", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["left_out"] == []
+    sides = [(row["beams"], row["side"], row["asked"]) for row in found["rows"]]
+    assert sides == [
+        (beams, side, asked)
+        for beams in (1, 2)
+        for side, asked in (
+            ("transformers", 0),
+            ("static", 0),
+            ("fastadasp", 0),
+            ("published", 0.3),
+            ("fastadasp", 0.3),
+        )
+    ]
+    assert found["limits"]["flops"] > 0
+    assert {row["same_ids"] for row in found["rows"] if not row["asked"]} == {True}
+
+
+def test_bench_prints_a_table(cli: Any) -> None:
+    result = cli(*BENCH, "--no-memory", "--num-beams", "1", "--reduce", "0", "--against", "none")
+    assert result.exit_code == 0, result.stderr
+    title, head, *rows = result.stdout.splitlines()
+    assert "GFLOP/s" in title
+    assert "of bandwidth" in head
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--shape", "huge"), "qwen2-audio-7b"),
+        (("--against", "magic"), "published"),
+        (("--reduce", "1"), "below 1"),
+        (("--num-beams", "0"), "above 0"),
+        (("--seconds", "x"), "numbers"),
+        (("--method", "magic"), "unknown method"),
+    ],
+)
+def test_bench_refuses_what_cannot_be(cli: Any, flags: tuple[str, ...], said: str) -> None:
+    result = cli(*BENCH, *flags)
+    assert result.exit_code == 2
+    assert said in result.stderr
