@@ -1,12 +1,14 @@
 """Write the example recordings: a few short ones in several formats and one of several minutes.
 
+Their manifest has the references of every task.
+
     python -m recipes.embedded.examples --out examples/audio
 
 All sentences and voices are held out, so that the embedded model has heard none of them.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -29,6 +31,7 @@ _FORMATS: tuple[tuple[str, str, Kind, float | None], ...] = (
     ("station.mp3", "MPEG_LAYER_III", "one", 25.0),
     ("garden.ogg", "VORBIS", "two", 25.0),
     ("office.wav", "PCM_16", "two", 20.0),
+    ("harbour.flac", "PCM_16", "turns", 25.0),
 )
 _LONG = "long.ogg"
 _LONG_SNR_DB = 30.0
@@ -38,16 +41,17 @@ _BLOCK = SAMPLE_RATE  # libsndfile's Vorbis encoder overflows its stack on minut
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Sound with what is said in it."""
+    """Sound with what is said in it, and what else is asked of it: the keys of a manifest."""
 
     samples: Samples
     clause: Clause
+    asked: dict[str, object] = field(default_factory=dict)
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the recordings and the manifest.")],
     minutes: Annotated[float, typer.Option(help="Least duration of the long recording.")] = 3.2,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 11,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 21,
 ) -> None:
     """Write the example recordings and `manifest.jsonl` with text and translation."""
     out.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,16 @@ def _short(source: Source, kind: Kind, snr_db: float | None) -> Recording:
     samples = utterance.speech.samples
     if snr_db is not None:
         samples = add_noise(samples, snr_db, source.noise)
-    return Recording(samples, Clause(utterance.text, utterance.translation))
+    first = utterance.questions[0]
+    asked: dict[str, object] = {"question": first.question, "answer": first.answer}
+    if utterance.speakers is None:
+        asked["emotion"] = utterance.mood
+    else:
+        asked["speakers"] = utterance.speakers
+    level = utterance.level
+    return Recording(
+        set_level(samples, level), Clause(utterance.text, utterance.translation), asked
+    )
 
 
 def _long(source: Source, seconds: float) -> Recording:
@@ -86,7 +99,7 @@ def _long(source: Source, seconds: float) -> Recording:
         parts.append(_spoken(source, clauses[-1].en, voice))
         parts.append(silence(source.rng.uniform(0.4, 1.0)))
     samples = add_noise(np.concatenate(parts), _LONG_SNR_DB, source.noise)
-    return Recording(samples, join(clauses, [None] * (len(clauses) - 1)))
+    return Recording(set_level(samples, -3.0), join(clauses, [None] * (len(clauses) - 1)))
 
 
 def _anybody(source: Source) -> Voice:
@@ -98,7 +111,7 @@ def _spoken(source: Source, text: str, voice: Voice) -> Samples:
 
 
 def _write(path: Path, subtype: str, recording: Recording) -> dict[str, object]:
-    samples = set_level(recording.samples, -3.0)
+    samples = recording.samples
     with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, subtype) as file:
         for start in range(0, len(samples), _BLOCK):
             file.write(samples[start : start + _BLOCK])
@@ -107,6 +120,7 @@ def _write(path: Path, subtype: str, recording: Recording) -> dict[str, object]:
         "text": recording.clause.en,
         "translation": recording.clause.de,
         "duration": round(len(samples) / SAMPLE_RATE, 3),
+        **recording.asked,
     }
 
 
