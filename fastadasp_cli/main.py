@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from core import __version__
 from core.errors import FastAdaSPError
 
-from . import console, doctor, eval, models, presets, profile, run
+from . import calibrate, console, doctor, eval, models, presets, profile, run
 
 INTERRUPTED = 130
 
@@ -54,6 +54,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("profile")(profile.profile)
 app.command("eval")(eval.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(presets.app, name="presets")
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)

@@ -42,7 +42,7 @@ def test_models(cli: Any) -> None:
 
 def test_version_and_help(cli: Any) -> None:
     assert cli("--version").stdout.startswith("fastadasp ")
-    for name in ("run", "profile", "eval", "presets", "models", "doctor"):
+    for name in ("run", "profile", "eval", "calibrate", "presets", "models", "doctor"):
         assert name in cli("--help").stdout
         assert cli(name, "--help").exit_code == 0
 
