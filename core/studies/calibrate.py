@@ -11,7 +11,8 @@ of all recordings pooled, a merged token counted once like any other. H is the G
 - F is taken after the decoder's last norm: what the head reads. The code dumps the last layer's
   output before the norm, where a few channels of huge values decide the sum.
 - Every layer is compared at the same cut of prefill FLOPs, so a deeper layer removes more tokens;
-  a layer that cannot reach the cut is not compared.
+  a layer that cannot reach the cut is not compared. The paper does not say what it held equal; its
+  numbers hardly rise with depth, as if every layer had removed the same share.
 - Of several levels the mean counts.
 
 Every batch is encoded once and prefilled once in full and once for each layer and level; nothing

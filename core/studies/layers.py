@@ -59,7 +59,7 @@ class Calibration:
         entropy: of the full model's final features, in nats.
         audio_tokens: of the full model.
         audio_s: seconds of audio.
-        recordings: ids that could be used, in whole or in part.
+        recordings: how many could be used, in whole or in part.
         failed: ids that could not, or in part; what was heard of them counts.
         points: by layer, then level.
     """
