@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from core import __version__
 from core.errors import FastAdaSPError
 
-from . import bench, console, doctor, eval, models, presets, profile, run
+from . import bench, calibrate, console, doctor, eval, models, presets, profile, run
 
 INTERRUPTED = 130
 
@@ -55,6 +55,7 @@ app.command("run")(run.run)
 app.command("profile")(profile.profile)
 app.command("eval")(eval.evaluate)
 app.command("bench")(bench.bench)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(presets.app, name="presets")
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)

@@ -13,19 +13,20 @@ from dataclasses import replace
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import RunConfig
 from ..errors import FastAdaSPError, UsageError
 from ..flops import PromptLengths
-from ..methods import EncoderScores, Method, Signal, get_method
-from ..models.base import Encoded, Request, SpeechLM
+from ..methods import Method, Signal, get_method
+from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
 from ..reduction import Reduction, reducing
 from ..scheduler import Budget, Schedule, reach, solve
 from . import batching
 from .cost import Clock, Machine, Row, Times, costs, peak_bytes
 from .generate import Answer, Decoder, Prefilled, StepHook, beam_search, greedy, prefill
+from .prompts import Prompts, encoder_scores
 
 _CPU_BATCH, _GPU_BATCH = 8, 32
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
@@ -90,16 +91,11 @@ class Engine:
 
     def run(self, batch: Sequence[Segment]) -> list[Hypothesis]:
         """Text and cost of each segment, in the order given."""
-        try:
-            found = self._transcribe(batch, self.target)
-        except (FastAdaSPError, RuntimeError, ValueError) as error:
-            if len(batch) == 1:
-                return [_failed(batch[0], error)]
-        else:
-            return [self._again_if_looping(*pair) for pair in zip(batch, found, strict=True)]
-        torch.cuda.empty_cache()
-        half = len(batch) // 2
-        return self.run(batch[:half]) + self.run(batch[half:])
+        return batching.by_halves(batch, self._answers)
+
+    def _answers(self, batch: Sequence[Segment]) -> list[Hypothesis]:
+        found = self._transcribe(batch, self.target)
+        return [self._again_if_looping(*pair) for pair in zip(batch, found, strict=True)]
 
     def _again_if_looping(self, segment: Segment, found: Hypothesis) -> Hypothesis:
         """Ask once more, with the full model and without repeats, if the answer ran in a loop."""
@@ -119,21 +115,13 @@ class Engine:
         self, batch: Sequence[Segment], target: float, no_repeat: int = 0
     ) -> list[Hypothesis]:
         clock = Clock(self.lm.device)
-        scored = Signal.ENCODER in self.reduction.method.needs
-        encoded = self.lm.encode([segment.samples for segment in batch], scored)
-        audio = encoded.tokens
-        texts = [self._prompt(segment.question) for segment in batch]
-        embedded = [self._embedded(text, row) for text, row in zip(texts, audio, strict=True)]
-        prompts = [
-            PromptLengths(len(before), len(row), len(after))
-            for (before, after), row in zip(texts, audio, strict=True)
-        ]
+        ready = self.prepare(batch)
+        prompts = ready.lengths
+        budgets = self.budgets(prompts, target)
         scoring = self.reduction.method.scoring
-        budgets = [solve(self.shape, self.schedule, prompt, target, scoring) for prompt in prompts]
         encode = clock.lap()
         kept = [budget.kept for budget in budgets]
-        scores = _scores(encoded)
-        start = prefill(self.decoder, embedded, prompts, kept, self.reduction, scores)
+        start = prefill(self.decoder, ready.embedded, prompts, kept, self.reduction, ready.scores)
         prefilled = clock.lap()
         first: list[Seconds] = []
         answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
@@ -153,11 +141,43 @@ class Engine:
                 batch, prompts, budgets, answers, strict=True
             )
         ]
-        spent = costs(rows, times, encoded.flops, self.shape, self._machine())
+        spent = costs(rows, times, ready.encoder_flops, self.shape, self._machine())
         return [
             self._hypothesis(segment, len(batch), answer, budget, cost)
             for segment, answer, budget, cost in zip(batch, answers, budgets, spent, strict=True)
         ]
+
+    def prepare(self, batch: Sequence[Segment]) -> Prompts:
+        """Encode and embed segments; the same prompts serve every level and layer.
+
+        Raises:
+            TranscriptionError: a segment is longer than the model's window.
+        """
+        scored = Signal.ENCODER in self.reduction.method.needs
+        encoded = self.lm.encode([segment.samples for segment in batch], scored)
+        texts = [self._prompt(segment.question) for segment in batch]
+        pairs = list(zip(texts, encoded.tokens, strict=True))
+        return Prompts(
+            embedded=[self._embedded(text, row) for text, row in pairs],
+            lengths=[
+                PromptLengths(len(before), len(row), len(after)) for (before, after), row in pairs
+            ],
+            scores=encoder_scores(encoded),
+            encoder_flops=encoded.flops,
+        )
+
+    def budgets(self, prompts: Sequence[PromptLengths], target: float) -> list[Budget]:
+        """How many tokens each prompt keeps in each layer, for a cut of `target`."""
+        scoring = self.reduction.method.scoring
+        return [solve(self.shape, self.schedule, prompt, target, scoring) for prompt in prompts]
+
+    @property
+    def reach(self) -> float:
+        """Largest cut of prefill FLOPs on the longest prompt of this model."""
+        facts = self.lm.facts
+        audio = int(facts.max_seconds * facts.tokens_per_second)
+        longest = PromptLengths(len(self.before), audio, len(self.after))
+        return reach(self.shape, self.schedule, longest, self.reduction.method.scoring)
 
     def _prompt(self, question: str | None) -> Prompt:
         """Ids around the audio; the run's own question, if it has one, goes first."""
@@ -210,10 +230,7 @@ class Engine:
 
     def _check_reach(self) -> None:
         """Refuse a target that not even the longest prompt of this model can reach."""
-        facts = self.lm.facts
-        audio = int(facts.max_seconds * facts.tokens_per_second)
-        longest = PromptLengths(len(self.before), audio, len(self.after))
-        most = reach(self.shape, self.schedule, longest, self.reduction.method.scoring)
+        most = self.reach
         if self.target > most:
             kind, start = self.schedule.kind, self.schedule.start
             inside = kind != "input"
@@ -224,30 +241,12 @@ class Engine:
             )
 
 
-def _scores(encoded: Encoded) -> EncoderScores | None:
-    """The encoder's attention, rows padded on the right."""
-    if encoded.received is None or encoded.own is None:
-        return None
-    received, own = (
-        nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        for rows in (encoded.received, encoded.own)
-    )
-    return EncoderScores(received, own)
-
-
 def loops(ids: Sequence[int]) -> bool:
     """Whether an answer ends in the same few tokens four times over."""
     return any(
         len(ids) >= period * _LOOP_TIMES
         and list(ids[-period * _LOOP_TIMES :]) == list(ids[-period:]) * _LOOP_TIMES
         for period in _LOOP_PERIODS
-    )
-
-
-def _failed(segment: Segment, error: Exception) -> Hypothesis:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return Hypothesis(
-        segment.recording_id, segment.index, segment.start, segment.end, "", error=reason
     )
 
 

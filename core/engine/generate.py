@@ -84,26 +84,35 @@ def prefill(
         reduction: how they are reduced.
         encoder: attention in the encoder, for methods that ask for it.
     """
-    width = max(row.total for row in rows)
-    padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
-    embeddings = torch.stack(padded)
-    lengths = tuple(row.total for row in rows)
-    pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
-    column = torch.arange(width, device=embeddings.device)
     cache = ReducedCache(rows, kept, reduction, encoder)
     cache.last_position = reduction.shortcut
+    hidden = hidden_states(decoder, prompts, cache)
+    logits = decoder.head(hidden[:, -1]).float()
+    return Prefilled(logits, cache, tuple(row.total for row in rows))
+
+
+def hidden_states(decoder: Decoder, prompts: Sequence[Tensor], cache: ReducedCache) -> Tensor:
+    """What leaves the last norm, (batch, width, hidden), rows padded on the left.
+
+    Must be called inside `reducing(decoder.stack)`, with a new cache. The width is that of
+    `cache.state`, or 1 where the last layer ran for the last position only.
+    """
+    lengths = [row.total for row in cache.rows]
+    width = max(lengths)
+    padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
+    embeddings = torch.stack(padded)
+    pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
+    column = torch.arange(width, device=embeddings.device)
     # a cache that reduces brings its own masks
     padded_rows = min(lengths) < width and not cache.reduces
-    mask = (column >= pad).long() if padded_rows else None
-    hidden = decoder.stack(
+    hidden: Tensor = decoder.stack(
         inputs_embeds=embeddings,
-        attention_mask=mask,
+        attention_mask=(column >= pad).long() if padded_rows else None,
         position_ids=(column - pad).clamp_min(0),
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
-    logits = decoder.head(hidden[:, -1]).float()
-    return Prefilled(logits, cache, lengths)
+    return hidden
 
 
 class _Steps:

@@ -15,17 +15,16 @@ from pathlib import Path
 from ..config import RunConfig
 from ..errors import UsageError
 from ..flags import Flags
-from ..media.decode import probe_duration
 from ..models.base import Facts, SpeechLM
 from ..pipeline import Event, run
-from ..records import Recording, Seconds, Transcript
+from ..records import Transcript
 from ..results.labels import LABELS, longest_label
 from ..results.scoring import BASIC, NORMALISERS, Tally, scores, tallies
 from ..results.store import MemorySink, Sink, Store
 from ..stages import Rooms, Stages
 from .grid import Grid
 from .points import BlockResult, Evaluation, Point, spent
-from .sets import Block
+from .sets import Block, seconds
 
 Watch = Callable[[Block, RunConfig, Event], None]
 """Called with every event of every point."""
@@ -160,14 +159,7 @@ def _common(block: Block, common: Flags, facts: Facts) -> Flags:
 
 def _fits(block: Block, facts: Facts) -> bool:
     """Whether every recording goes through the model in one piece."""
-    return all(_seconds(recording) <= facts.max_seconds for recording in block.recordings)
-
-
-def _seconds(recording: Recording) -> Seconds:
-    written = recording.row.get("duration")
-    if isinstance(written, int | float):
-        return float(written)
-    return probe_duration(recording.path) or 0.0
+    return all(seconds(recording) <= facts.max_seconds for recording in block.recordings)
 
 
 class _Study:

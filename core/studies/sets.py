@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..config import ASKING
 from ..errors import UsageError
+from ..media.decode import probe_duration
 from ..media.discover import discover
-from ..records import Recording
+from ..records import Recording, Seconds
 from ..results.scoring import REFERENCE_KEYS, Reference, reference
 
 MANIFEST = "manifest.jsonl"
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def _block(one: EvalSet, task: str, limit: int | None) -> Block | None:
     asked = task not in ASKING or any(recording.question for recording, _ in usable)
     if not (usable and asked):
         return None
-    chosen = _evenly(usable, limit)
+    chosen = evenly(usable, limit)
     recordings, references = zip(*chosen, strict=True)
     left_out = len(pairs) - len(usable)
     return Block(one.name, one.manifest, task, recordings, references, left_out)
@@ -140,10 +143,16 @@ def _reference(one: EvalSet, task: str, recording: Recording) -> Reference:
         raise UsageError(f"{one.manifest}: {recording.id}: {error}") from None
 
 
-def _evenly(
-    items: Sequence[tuple[Recording, Reference]], limit: int | None
-) -> list[tuple[Recording, Reference]]:
+def evenly(items: Sequence[Item], limit: int | None) -> list[Item]:
     """At most `limit` items, spread over all of them."""
     if limit is None or limit >= len(items):
         return list(items)
     return [items[index * len(items) // limit] for index in range(limit)]
+
+
+def seconds(recording: Recording) -> Seconds:
+    """Length as the manifest or the file's header says, 0 when neither does."""
+    written = recording.row.get("duration")
+    if isinstance(written, int | float):
+        return float(written)
+    return probe_duration(recording.path) or 0.0

@@ -42,7 +42,8 @@ def test_models(cli: Any) -> None:
 
 def test_version_and_help(cli: Any) -> None:
     assert cli("--version").stdout.startswith("fastadasp ")
-    for name in ("run", "profile", "eval", "bench", "presets", "models", "doctor"):
+    names = ("run", "profile", "eval", "bench", "calibrate", "presets", "models", "doctor")
+    for name in names:
         assert name in cli("--help").stdout
         assert cli(name, "--help").exit_code == 0
 

@@ -1,0 +1,56 @@
+"""What the last norm of the decoder gives for each audio token, full or reduced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..flops import prefill_flops
+from ..reduction import ReducedCache
+from .engine import Engine
+from .generate import hidden_states
+from .prompts import Prompts
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFeatures:
+    """Final states of the audio tokens of a batch, and what reaching them cost.
+
+    Attributes:
+        states: after the decoder's last norm, all rows together, (audio tokens left, hidden).
+        full_flops, flops: of the prefill, without and with the reduction; 2 per multiply-add.
+    """
+
+    states: Tensor
+    full_flops: int
+    flops: int
+
+
+@torch.inference_mode()
+def audio_features(engine: Engine, prompts: Prompts, target: float) -> AudioFeatures:
+    """Prefill prompts with a cut of `target`; must be called inside an engine of the same model.
+
+    The last layer runs for every position here: its shortcut for the last one is not taken.
+
+    Args:
+        engine: says where and how tokens go.
+        prompts: by `Engine.prepare` of any engine of the model.
+        target: share of prefill FLOPs to cut; a prompt that cannot is cut as far as it goes.
+    """
+    scoring = engine.reduction.method.scoring
+    kept = [budget.kept for budget in engine.budgets(prompts.lengths, target)]
+    cache = ReducedCache(prompts.lengths, kept, engine.reduction, prompts.scores)
+    hidden = hidden_states(engine.decoder, prompts.embedded, cache)
+    audio = cache.state.columns
+    states = [
+        row[first : first + length]
+        for row, first, length in zip(hidden, audio.start, audio.length, strict=True)
+    ]
+    full = sum(prefill_flops(engine.shape, prompt) for prompt in prompts.lengths)
+    spent = sum(
+        prefill_flops(engine.shape, prompt, counts, scoring)
+        for prompt, counts in zip(prompts.lengths, kept, strict=True)
+    )
+    return AudioFeatures(torch.cat(states), full, spent)

@@ -1,0 +1,39 @@
+"""A batch of segments on its way into the decoder: encoded, embedded, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..flops import PromptLengths
+from ..methods import EncoderScores
+from ..models.base import Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts as a prefill takes them, whatever it will remove.
+
+    Attributes:
+        embedded: embeddings of each row, (row.total, hidden).
+        lengths: token counts of each row.
+        scores: attention in the encoder, for methods that ask for it.
+        encoder_flops: what the encoder spent on each row, padding included.
+    """
+
+    embedded: list[Tensor]
+    lengths: list[PromptLengths]
+    scores: EncoderScores | None
+    encoder_flops: int
+
+
+def encoder_scores(encoded: Encoded) -> EncoderScores | None:
+    """The encoder's attention, rows padded on the right."""
+    if encoded.received is None or encoded.own is None:
+        return None
+    received, own = (
+        nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        for rows in (encoded.received, encoded.own)
+    )
+    return EncoderScores(received, own)
