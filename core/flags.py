@@ -56,7 +56,8 @@ class Flags(TypedDict, total=False):
     offline: bool | None
 
 
-REDUCTION_FLAGS = ("reduce", "method", "schedule", "start_layer", "positions", "size_bias")
+PLACING_FLAGS = ("schedule", "start_layer", "positions", "size_bias")
+REDUCTION_FLAGS = ("reduce", "method", *PLACING_FLAGS)
 
 
 def resolve(**flags: Unpack[Flags]) -> RunConfig:
@@ -215,15 +216,30 @@ def _reduction(preset: Preset, overrides: Mapping[str, Any]) -> ReductionConfig:
     )
     config = replace(base, **overrides)
     if not 0 <= config.reduce <= MAX_REDUCE:
+        share = "KV bytes" if config.cuts_cache else "prefill FLOPs"
         raise UsageError(
-            f"--reduce {config.reduce:g}: the share of prefill FLOPs to cut goes from 0 to "
+            f"--reduce {config.reduce:g}: the share of {share} to cut goes from 0 to "
             f"{MAX_REDUCE}, as in --reduce 0.3"
         )
+    if config.cuts_cache:
+        return _on_cache(config, overrides)
     if config.start_layer is not None and config.start_layer < 0:
         raise UsageError(f"--start-layer {config.start_layer}: layers are counted from 0")
-    _choice("--schedule", config.schedule, SCHEDULES)
-    _choice("--positions", config.positions, POSITIONS)
+    _choice("--schedule", str(config.schedule), SCHEDULES)
+    _choice("--positions", str(config.positions), POSITIONS)
     return config
+
+
+def _on_cache(config: ReductionConfig, overrides: Mapping[str, Any]) -> ReductionConfig:
+    """Settings of a method that cuts the KV cache; what only the others read is refused."""
+    idle = [name for name in PLACING_FLAGS if name in overrides]
+    if idle:
+        flags = ", ".join("--" + name.replace("_", "-") for name in idle)
+        raise UsageError(
+            f"--method {config.method} cuts the KV cache of every layer and leaves the prompt as "
+            f"it is: leave out {flags}"
+        )
+    return ReductionConfig(config.method, None, config.reduce, None, 0.0)
 
 
 def _choice(flag: str, value: str, choices: tuple[str, ...]) -> str:

@@ -135,6 +135,8 @@ class Watcher:
 def _started(record: Transcript) -> str:
     revision = f" ({record.model_revision})" if record.model_revision else ""
     reduced = "nothing reduced"
+    if record.memory.reduction_target:
+        reduced = f"{record.method}, {record.memory.reduction_target:.0%} of the prompt's KV cut"
     if record.flops.reduction_target:
         layer = record.start_layer
         where = "at the input" if layer is None else f"{record.schedule}, from layer {layer}"

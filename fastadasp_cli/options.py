@@ -79,7 +79,8 @@ Reduce = Annotated[
     typer.Option(
         "--reduce",
         metavar="0..0.9",
-        help="Share of the language model's prefill FLOPs to cut.",
+        help="Share of the language model's prefill FLOPs to cut; of its KV cache with h2o and"
+        " streaming-llm.",
         rich_help_panel=HOW,
     ),
 ]

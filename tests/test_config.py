@@ -61,6 +61,17 @@ def test_none_stays_none_at_level_zero() -> None:
     assert resolve(preset="none", reduce=0).reduction.method == "none"
 
 
+def test_a_method_that_cuts_the_cache_has_no_place_in_the_prompt() -> None:
+    config = resolve(method="h2o", reduce=0.4)
+    how = config.reduction
+    assert (how.method, how.reduce, how.cuts_cache) == ("h2o", 0.4, True)
+    assert (how.schedule, how.start_layer, how.positions, how.size_bias) == (None,) * 4
+    # whatever preset the rest came from
+    other = resolve(method="h2o", reduce=0.4, preset="er-aggressive")
+    assert other.settings_hash == config.settings_hash != resolve(reduce=0.4).settings_hash
+    assert not resolve(reduce=0.4).reduction.cuts_cache
+
+
 def test_the_models_exceptions_are_applied() -> None:
     assert resolve(model="embedded").reduction.start_fraction == 0
     assert resolve(model="Qwen/Qwen2-Audio-7B-Instruct").reduction.start_fraction == 0.0625
@@ -105,6 +116,12 @@ def test_start_layer_wins_and_must_exist() -> None:
         ({"schedule": "wonce"}, "once, constant, decay, input"),
         ({"positions": "kept"}, "reindex, keep"),
         ({"start_layer": -1}, "counted from 0"),
+        ({"method": "h2o", "reduce": 0.95}, "share of KV bytes to cut goes from 0 to 0.9"),
+        ({"method": "h2o", "schedule": "once"}, "leaves the prompt as it is: leave out --schedule"),
+        (
+            {"method": "streaming-llm", "start_layer": 0, "positions": "keep", "size_bias": False},
+            "leave out --start-layer, --positions, --size-bias",
+        ),
         ({"device": "gpu"}, "auto, cpu, cuda"),
         ({"dtype": "int8"}, "float32"),
         ({"batch_size": 0}, "auto or a number"),

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from ..config import RunConfig
 from ..errors import FastAdaSPError, UsageError
 from ..flops import PromptLengths
-from ..methods import EncoderScores, Method, Signal, get_method
+from ..methods import EncoderScores
 from ..models.base import Encoded, Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
-from ..reduction import Reduction, reducing
-from ..scheduler import Budget, Schedule, reach, solve
+from ..reduction import reducing
+from ..scheduler import Budget
 from . import batching
 from .cost import Clock, Machine, Row, Times, costs, peak_bytes
 from .generate import Answer, Decoder, Prefilled, StepHook, beam_search, greedy, prefill
+from .reducer import reducer
 
 _CPU_BATCH, _GPU_BATCH = 8, 32
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
@@ -61,21 +62,18 @@ class Engine:
         self._texts: dict[str | None, Prompt] = {}
         self.before, self.after = self._prompt(None)
         self.shape = lm.decoder_shape
-        wanted = config.reduction
-        first = wanted.first_layer(self.shape.layers)
-        method = _method(wanted.method, wanted.schedule)
-        if Signal.ENCODER in method.needs and not lm.scores_audio:
-            raise UsageError(f"{wanted.method} needs the encoder's attention; {lm.name} has none")
-        self.schedule = Schedule(wanted.schedule, first, self.shape.layers, method.most)
-        self.target = wanted.reduce if wanted.method != "none" else 0.0
-        biased = method.size_bias if wanted.size_bias is None else wanted.size_bias
-        self.reduction = Reduction(method, wanted.positions, biased)
+        self.reducer = reducer(config.reduction, self.shape)
+        self.target = self.reducer.target
+        if self.reducer.needs_encoder and not lm.scores_audio:
+            named = config.reduction.method
+            raise UsageError(f"{named} needs the encoder's attention; {lm.name} has none")
         self.batch_size = config.batch_size or (
             _CPU_BATCH if lm.device.type == "cpu" else _GPU_BATCH
         )
         self.decoder = Decoder(lm.decoder, lm.head, lm.model.get_input_embeddings(), lm.end_tokens)
         self._exit = ExitStack()
-        self._check_reach()
+        audio = int(lm.facts.max_seconds * lm.facts.tokens_per_second)
+        self.reducer.check(PromptLengths(len(self.before), audio, len(self.after)))
 
     def __enter__(self) -> Self:
         self._exit.enter_context(reducing(self.lm.decoder))
@@ -119,8 +117,8 @@ class Engine:
         self, batch: Sequence[Segment], target: float, no_repeat: int = 0
     ) -> list[Hypothesis]:
         clock = Clock(self.lm.device)
-        scored = Signal.ENCODER in self.reduction.method.needs
-        encoded = self.lm.encode([segment.samples for segment in batch], scored)
+        samples = [segment.samples for segment in batch]
+        encoded = self.lm.encode(samples, self.reducer.needs_encoder)
         audio = encoded.tokens
         texts = [self._prompt(segment.question) for segment in batch]
         embedded = [self._embedded(text, row) for text, row in zip(texts, audio, strict=True)]
@@ -128,12 +126,11 @@ class Engine:
             PromptLengths(len(before), len(row), len(after))
             for (before, after), row in zip(texts, audio, strict=True)
         ]
-        scoring = self.reduction.method.scoring
-        budgets = [solve(self.shape, self.schedule, prompt, target, scoring) for prompt in prompts]
+        budgets = [self.reducer.solve(prompt, target) for prompt in prompts]
         encode = clock.lap()
-        kept = [budget.kept for budget in budgets]
+        counts = [self.reducer.counts(budget) for budget in budgets]
         scores = _scores(encoded)
-        start = prefill(self.decoder, embedded, prompts, kept, self.reduction, scores)
+        start = prefill(self.decoder, embedded, prompts, counts, self.reducer.how, scores)
         prefilled = clock.lap()
         first: list[Seconds] = []
         answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
@@ -144,8 +141,9 @@ class Engine:
                 segment.duration,
                 prompt,
                 budget.kept,
+                budget.held,
                 len(answer.ids) + answer.ended,
-                scoring,
+                self.reducer.scoring,
                 start.cache.beams,
                 start.cache.tail,
             )
@@ -208,21 +206,6 @@ class Engine:
     def _machine(self) -> Machine:
         return Machine(self.lm.dtype.itemsize, peak_bytes(self.lm.device))
 
-    def _check_reach(self) -> None:
-        """Refuse a target that not even the longest prompt of this model can reach."""
-        facts = self.lm.facts
-        audio = int(facts.max_seconds * facts.tokens_per_second)
-        longest = PromptLengths(len(self.before), audio, len(self.after))
-        most = reach(self.shape, self.schedule, longest, self.reduction.method.scoring)
-        if self.target > most:
-            kind, start = self.schedule.kind, self.schedule.start
-            inside = kind != "input"
-            where, lower = (f" from layer {start}", " or --start-layer") if inside else ("", "")
-            raise UsageError(
-                f"--reduce {self.target:g} is out of reach: {kind}{where} can cut {most:.2f} of the"
-                f" prefill at most; lower --reduce{lower}"
-            )
-
 
 def _scores(encoded: Encoded) -> EncoderScores | None:
     """The encoder's attention, rows padded on the right."""
@@ -249,13 +232,3 @@ def _failed(segment: Segment, error: Exception) -> Hypothesis:
     return Hypothesis(
         segment.recording_id, segment.index, segment.start, segment.end, "", error=reason
     )
-
-
-def _method(name: str, schedule: str) -> Method:
-    """The method, checked against the schedule; any method stands in where nothing is reduced."""
-    method = get_method("uniform" if name == "none" else name)
-    at_input = schedule == "input"
-    if (at_input and not method.at_input) or (not at_input and not method.in_layer):
-        where = "once, constant or decay" if at_input else "input"
-        raise UsageError(f"method {name} cannot work with --schedule {schedule}; use {where}")
-    return method

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..flops import PromptLengths
 from ..methods import EncoderScores
-from ..reduction import ReducedCache, Reduction
+from ..reduction import Eviction, PromptCache, Reduction, prompt_cache
 
 _NEVER = -1.0e9
 StepHook = Callable[[], None]
@@ -51,7 +51,7 @@ class Prefilled:
     """
 
     logits: Tensor
-    cache: ReducedCache
+    cache: PromptCache
     lengths: tuple[int, ...]
 
 
@@ -69,7 +69,7 @@ def prefill(
     prompts: Sequence[Tensor],
     rows: Sequence[PromptLengths],
     kept: Sequence[Sequence[int]],
-    reduction: Reduction,
+    reduction: Reduction | Eviction,
     encoder: EncoderScores | None = None,
 ) -> Prefilled:
     """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
@@ -80,8 +80,8 @@ def prefill(
         decoder: the language model.
         prompts: embeddings of each row, (row.total, hidden).
         rows: token counts of each row.
-        kept: audio tokens of each row entering each layer, then leaving the last one.
-        reduction: how they are reduced.
+        kept: audio tokens of each row, see `prompt_cache`.
+        reduction: how they, or their keys and values, become so few.
         encoder: attention in the encoder, for methods that ask for it.
     """
     width = max(row.total for row in rows)
@@ -90,8 +90,7 @@ def prefill(
     lengths = tuple(row.total for row in rows)
     pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
     column = torch.arange(width, device=embeddings.device)
-    cache = ReducedCache(rows, kept, reduction, encoder)
-    cache.last_position = reduction.shortcut
+    cache = prompt_cache(rows, kept, reduction, encoder)
     # a cache that reduces brings its own masks
     padded_rows = min(lengths) < width and not cache.reduces
     mask = (column >= pad).long() if padded_rows else None

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .cache import ReducedCache, Reduction
+from .cache import PromptCache, ReducedCache, Reduction
+from .evicting import EvictedCache, Eviction, prompt_cache
 from .layers import reducing
 
-__all__ = ["ReducedCache", "Reduction", "reducing"]
+__all__ = [
+    "EvictedCache",
+    "Eviction",
+    "PromptCache",
+    "ReducedCache",
+    "Reduction",
+    "prompt_cache",
+    "reducing",
+]

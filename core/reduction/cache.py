@@ -130,24 +130,64 @@ class PromptState:
         return source.masked_fill(column < pad, 0)
 
 
-class ReducedCache(Cache):  # type: ignore[misc]
-    """Per-layer KV cache whose prompt is reduced while the decoder prefills it.
+class PromptCache(Cache):  # type: ignore[misc]
+    """Per-layer KV cache of a batch of prompts, each held once, whatever the number of beams.
 
-    Layer l holds the tokens that entered its attention, so deeper layers hold fewer. The prompt is
-    held once, whatever the number of beams.
+    Attributes:
+        rows: token counts of each prompt before anything was removed.
+        state: the batch as the next layer of the prefill sees it.
+        prompts: the batch as each prefilled layer holds it.
+        masks: the masks that its layers ask for.
+        beams: decode rows per prompt row; 0 until the prompts are complete.
+        configs: see `decoding.attending_by`.
+    """
+
+    def __init__(self, rows: Sequence[PromptLengths], size_bias: bool = False) -> None:
+        super().__init__(layer_class_to_replicate=GrowingLayer)
+        self.rows = tuple(rows)
+        self.state = PromptState(self.rows)
+        self.prompts: list[PromptState] = []
+        self.masks = Masks(size_bias)
+        self.beams = 0
+        self.configs: dict[int, Any] = {}
+
+    @property
+    def reduces(self) -> bool:
+        """Whether anything of any row goes, so that layers need masks of their own."""
+        return False
+
+    def seen_by(self, layer: int) -> PromptState:
+        """The prompts as this layer holds them."""
+        return self.prompts[layer] if self.prompts else self.state
+
+    def begin(self, beams: int, steps: int, device: torch.device) -> None:
+        """End the prompts: at most `steps` tokens of `beams` beams a row will follow."""
+        self.beams = beams
+        self.masks.begin(Tails(len(self.rows), beams, device))
+        for layer in self.layers:
+            layer.share(beams, steps)
+
+    def advance(self, parents: Tensor | None = None) -> None:
+        """Make ready for one more token; see `Tails.advance` for `parents`."""
+        self.masks.advance(parents)
+
+    @property
+    def tail(self) -> int:
+        """Slots that each row's generated tokens take in every layer."""
+        return max((layer.tail for layer in self.layers), default=0)
+
+
+class ReducedCache(PromptCache):
+    """Cache of prompts that are reduced while the decoder prefills them.
+
+    Layer l holds the tokens that entered its attention, so deeper layers hold fewer.
 
     Attributes:
         reduction: what to do.
         encoder: attention in the encoder, for methods that ask for it.
-        rows: token counts of each prompt before anything was removed.
         kept: audio tokens of each row entering each layer, then leaving the last one.
-        state: the batch as the next layer of the prefill sees it.
-        prompts: the batch as each prefilled layer saw it.
         last_position: whether only the last position's output is wanted of the prefill (see
             `last.shortens`); said by whoever runs it.
-        masks: the masks that its layers ask for.
-        beams: decode rows per prompt row; 0 until the prompts are complete.
-        configs: see `decoding.attending_by`.
     """
 
     def __init__(
@@ -157,17 +197,11 @@ class ReducedCache(Cache):  # type: ignore[misc]
         reduction: Reduction,
         encoder: EncoderScores | None = None,
     ) -> None:
-        super().__init__(layer_class_to_replicate=GrowingLayer)
+        super().__init__(rows, reduction.size_bias)
         self.reduction = reduction
         self.encoder = encoder
         self.kept = tuple(tuple(row) for row in kept)
-        self.rows = tuple(rows)
-        self.state = PromptState(self.rows)
-        self.prompts: list[PromptState] = []
         self.last_position = False
-        self.masks = Masks(reduction.size_bias)
-        self.beams = 0
-        self.configs: dict[int, Any] = {}
 
     @property
     def reduces(self) -> bool:
@@ -181,23 +215,3 @@ class ReducedCache(Cache):  # type: ignore[misc]
         That is the decoder's input, or the layer whose entry in `prompts` was made last.
         """
         return tuple(row[len(self.prompts)] for row in self.kept)
-
-    def seen_by(self, layer: int) -> PromptState:
-        """The prompts as this layer holds them."""
-        return self.prompts[layer] if self.prompts else self.state
-
-    def begin(self, beams: int, steps: int, device: torch.device) -> None:
-        """End the prompts: at most `steps` tokens of `beams` beams a row will follow."""
-        self.beams = beams
-        self.masks.begin(Tails(len(self.kept), beams, device))
-        for layer in self.layers:
-            layer.share(beams, steps)
-
-    def advance(self, parents: Tensor | None = None) -> None:
-        """Make ready for one more token; see `Tails.advance` for `parents`."""
-        self.masks.advance(parents)
-
-    @property
-    def tail(self) -> int:
-        """Slots that each row's generated tokens take in every layer."""
-        return max((layer.tail for layer in self.layers), default=0)
