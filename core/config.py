@@ -19,6 +19,10 @@ ASKING = ("sqa", "chat")
 """Tasks that need to be told what to ask."""
 CACHE_METHODS = ("h2o", "streaming-llm")
 """Methods that read the whole prompt and cut the KV cache behind it; see `core.methods`."""
+THRESHOLD_METHODS = ("affinity",)
+"""Methods that can decide by themselves how much goes."""
+ONE_PLACE = ("input", "once")
+"""Schedules of which one place decides all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class ReductionConfig:
         start_layer: the same as a layer's index; wins over the fraction.
         size_bias: add the log of a merged token's size to its attention logits; None = as the
             method does it.
+        threshold: what the method decides by in place of `reduce`; None = `reduce` decides.
     """
 
     method: str
@@ -45,6 +50,13 @@ class ReductionConfig:
     start_fraction: float
     start_layer: int | None = None
     size_bias: bool | None = None
+    threshold: float | None = None
+
+    @property
+    def cuts_prompt(self) -> bool:
+        """Whether tokens of the prompt are to go."""
+        asked = self.reduce > 0 or self.threshold is not None
+        return asked and self.method != "none" and not self.cuts_cache
 
     @property
     def cuts_cache(self) -> bool:

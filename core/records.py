@@ -233,6 +233,7 @@ class Transcript:
     schedule: str | None
     start_layer: int | None
     positions: str | None
+    threshold: float | None
     text: str | None
     pred_text: str
     label: str | None

@@ -16,8 +16,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
     """A record with all that is the same for every recording of the run."""
     reduction = config.reduction
     start_layer = None
-    on_prompt = reduction.method != "none" and not reduction.cuts_cache and reduction.reduce > 0
-    if model is not None and on_prompt and reduction.schedule != "input":
+    if model is not None and reduction.cuts_prompt and reduction.schedule != "input":
         start_layer = reduction.first_layer(model.decoder_shape.layers)
     return Transcript(
         schema_version=SCHEMA_VERSION,
@@ -39,6 +38,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
         schedule=reduction.schedule,
         start_layer=start_layer,
         positions=reduction.positions,
+        threshold=reduction.threshold,
         text=None,
         pred_text="",
         label=None,

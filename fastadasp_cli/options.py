@@ -96,6 +96,15 @@ StartLayer = Annotated[
     int | None,
     typer.Option("--start-layer", metavar="N", help="First reduced layer.", rich_help_panel=HOW),
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="COSINE",
+        help="Let affinity decide how much goes, in place of --reduce.",
+        rich_help_panel=HOW,
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -26,7 +26,7 @@ from ..scheduler import Budget
 from . import batching
 from .cost import Clock, Machine, Row, Times, costs, peak_bytes
 from .generate import Answer, Decoder, Prefilled, StepHook, beam_search, greedy, prefill
-from .reducer import reducer
+from .reducer import Reducer, reducer
 
 _CPU_BATCH, _GPU_BATCH = 8, 32
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
@@ -89,7 +89,7 @@ class Engine:
     def run(self, batch: Sequence[Segment]) -> list[Hypothesis]:
         """Text and cost of each segment, in the order given."""
         try:
-            found = self._transcribe(batch, self.target)
+            found = self._transcribe(batch, self.reducer)
         except (FastAdaSPError, RuntimeError, ValueError) as error:
             if len(batch) == 1:
                 return [_failed(batch[0], error)]
@@ -104,7 +104,7 @@ class Engine:
         if _LOOP not in found.warnings:
             return found
         try:
-            again = self._transcribe([segment], 0.0, no_repeat=_LOOP_TIMES)[0]
+            again = self._transcribe([segment], self.reducer.idle, no_repeat=_LOOP_TIMES)[0]
         except (FastAdaSPError, RuntimeError, ValueError):
             return found
         paid = {name: getattr(found.cost, name) + getattr(again.cost, name) for name in _PAID_TWICE}
@@ -114,11 +114,11 @@ class Engine:
 
     @torch.inference_mode()
     def _transcribe(
-        self, batch: Sequence[Segment], target: float, no_repeat: int = 0
+        self, batch: Sequence[Segment], reducer: Reducer, no_repeat: int = 0
     ) -> list[Hypothesis]:
         clock = Clock(self.lm.device)
         samples = [segment.samples for segment in batch]
-        encoded = self.lm.encode(samples, self.reducer.needs_encoder)
+        encoded = self.lm.encode(samples, reducer.needs_encoder)
         audio = encoded.tokens
         texts = [self._prompt(segment.question) for segment in batch]
         embedded = [self._embedded(text, row) for text, row in zip(texts, audio, strict=True)]
@@ -126,11 +126,11 @@ class Engine:
             PromptLengths(len(before), len(row), len(after))
             for (before, after), row in zip(texts, audio, strict=True)
         ]
-        budgets = [self.reducer.solve(prompt, target) for prompt in prompts]
+        budgets = [reducer.solve(prompt, reducer.target) for prompt in prompts]
         encode = clock.lap()
-        counts = [self.reducer.counts(budget) for budget in budgets]
+        counts = [reducer.counts(budget) for budget in budgets]
         scores = _scores(encoded)
-        start = prefill(self.decoder, embedded, prompts, counts, self.reducer.how, scores)
+        start = prefill(self.decoder, embedded, prompts, counts, reducer.how, scores)
         prefilled = clock.lap()
         first: list[Seconds] = []
         answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
@@ -140,15 +140,15 @@ class Engine:
             Row(
                 segment.duration,
                 prompt,
-                budget.kept,
-                budget.held,
+                kept,
+                held,
                 len(answer.ids) + answer.ended,
-                self.reducer.scoring,
+                reducer.scoring,
                 start.cache.beams,
                 start.cache.tail,
             )
-            for segment, prompt, budget, answer in zip(
-                batch, prompts, budgets, answers, strict=True
+            for segment, prompt, kept, held, answer in zip(
+                batch, prompts, start.cache.kept, start.cache.held, answers, strict=True
             )
         ]
         spent = costs(rows, times, encoded.flops, self.shape, self._machine())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..flops import PromptLengths
 from ..methods import EncoderScores
-from ..reduction import Eviction, PromptCache, Reduction, prompt_cache
+from ..reduction import EvictedCache, Eviction, ReducedCache, Reduction, prompt_cache
 
 _NEVER = -1.0e9
 StepHook = Callable[[], None]
@@ -51,7 +51,7 @@ class Prefilled:
     """
 
     logits: Tensor
-    cache: PromptCache
+    cache: ReducedCache | EvictedCache
     lengths: tuple[int, ...]
 
 

@@ -6,14 +6,14 @@ Knows the run's settings, the decoder's shape, methods and solvers; no tensors, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ..config import ReductionConfig
 from ..errors import UsageError
 from ..flops import DecoderShape, PromptLengths, Scoring
-from ..methods import Method, Signal, get_cache_method, get_method
-from ..reduction import Eviction, Reduction
+from ..methods import Method, Signal, ThresholdMethod, get_cache_method, get_method
+from ..reduction import Eviction, Reduction, Threshold
 from ..scheduler import Budget, Schedule, solve, solve_cache
 
 Solve = Callable[[PromptLengths, float], Budget]
@@ -34,6 +34,14 @@ class Reducer:
     target: float
     solve: Solve
     limit: str
+
+    @property
+    def idle(self) -> Reducer:
+        """The same with nothing to cut."""
+        how = self.how
+        if isinstance(how, Reduction):
+            how = replace(how, threshold=None)
+        return replace(self, how=how, target=0.0)
 
     @property
     def scoring(self) -> Scoring:
@@ -79,12 +87,23 @@ def reducer(wanted: ReductionConfig, shape: DecoderShape) -> Reducer:
     inside = schedule.kind != "input"
     where, lower = (f" from layer {first}", " or --start-layer") if inside else ("", "")
     return Reducer(
-        Reduction(method, str(wanted.positions), biased),
+        Reduction(
+            method, str(wanted.positions), biased, threshold=_threshold(wanted, method, schedule)
+        ),
         wanted.reduce if wanted.method != "none" else 0.0,
         partial(solve, shape, schedule, scoring=method.scoring),
         f"{schedule.kind}{where} can cut {{most:.2f}} of the prefill at most;"
         f" lower --reduce{lower}",
     )
+
+
+def _threshold(wanted: ReductionConfig, method: Method, schedule: Schedule) -> Threshold | None:
+    if wanted.threshold is None:
+        return None
+    if not isinstance(method, ThresholdMethod):
+        raise UsageError(f"--threshold is not for {method.name}: use --reduce")
+    place = 0 if schedule.kind == "input" else schedule.start + 1
+    return Threshold(method, wanted.threshold, place)
 
 
 def _placed(name: str, schedule: str) -> Method:

@@ -6,7 +6,7 @@ from ..errors import UsageError
 from . import external
 from .a_tome import AToMe
 from .affinity import Affinity
-from .base import AudioView, CacheMethod, CacheView, EncoderScores, Method, Signal
+from .base import AudioView, CacheMethod, CacheView, EncoderScores, Method, Signal, ThresholdMethod
 from .fastadasp import FastAdaSP
 from .fastv import FastV, FastVReceived
 from .h2o import H2O
@@ -49,6 +49,7 @@ __all__ = [
     "EncoderScores",
     "Method",
     "Signal",
+    "ThresholdMethod",
     "check_name",
     "get_cache_method",
     "get_method",

@@ -107,6 +107,21 @@ class Method(ABC):
         """
 
 
+class ThresholdMethod(Method):
+    """A method that can also decide by itself how many tokens stay."""
+
+    @abstractmethod
+    def decide(self, view: AudioView, threshold: float) -> Plan:
+        """Where each token goes; `kept` of the plan is what the threshold leaves.
+
+        The one place where a method waits for the device: the counts shape all that follows.
+
+        Args:
+            view: the audio tokens as this layer sees them.
+            threshold: what it means is the method's own matter.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class CacheView:
     """What one layer knows of the audio in a batch of prompts it has just attended to.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cache import PromptCache, ReducedCache, Reduction
+from .cache import PromptCache, ReducedCache, Reduction, Threshold
 from .evicting import EvictedCache, Eviction, prompt_cache
 from .layers import reducing
 
@@ -12,6 +12,7 @@ __all__ = [
     "PromptCache",
     "ReducedCache",
     "Reduction",
+    "Threshold",
     "prompt_cache",
     "reducing",
 ]

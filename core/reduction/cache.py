@@ -16,10 +16,25 @@ from transformers import Cache
 
 from ..flops import PromptLengths
 from ..merge import Plan
-from ..methods import EncoderScores, Method
+from ..methods import EncoderScores, Method, ThresholdMethod
 from .attention import AudioColumns
 from .growing import GrowingLayer
 from .masks import Masks, Tails
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A method that decides by itself how many tokens stay, at one place.
+
+    Attributes:
+        method: makes the plan.
+        value: what it decides by.
+        place: 0 = the decoder's input, l + 1 = layer l.
+    """
+
+    method: ThresholdMethod
+    value: float
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +48,14 @@ class Reduction:
         size_bias: add log(size) to the attention scores of merged tokens (ToMe's proportional
             attention, Bolya et al., ICLR 2023).
         shortcut: run the last layer of a prefill for its last position only (see `last`).
+        threshold: what decides in place of the counts that a prompt comes with.
     """
 
     method: Method
     positions: str = "keep"
     size_bias: bool = False
     shortcut: bool = True
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +202,8 @@ class ReducedCache(PromptCache):
     Attributes:
         reduction: what to do.
         encoder: attention in the encoder, for methods that ask for it.
-        kept: audio tokens of each row entering each layer, then leaving the last one.
+        kept: audio tokens of each row entering each layer, then leaving the last one; behind a
+            threshold's place they are known once the prefill has passed it.
         last_position: whether only the last position's output is wanted of the prefill (see
             `last.shortens`); said by whoever runs it.
     """
@@ -205,8 +223,10 @@ class ReducedCache(PromptCache):
 
     @property
     def reduces(self) -> bool:
-        """Whether any token of any row goes."""
-        return any(counts[-1] < row.audio for counts, row in zip(self.kept, self.rows, strict=True))
+        """Whether any token of any row goes, or may go."""
+        rows = zip(self.kept, self.rows, strict=True)
+        fewer = any(counts[-1] < row.audio for counts, row in rows)
+        return fewer or self.reduction.threshold is not None
 
     @property
     def wanted(self) -> tuple[int, ...]:
@@ -215,3 +235,27 @@ class ReducedCache(PromptCache):
         That is the decoder's input, or the layer whose entry in `prompts` was made last.
         """
         return tuple(row[len(self.prompts)] for row in self.kept)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a threshold decides at the place which the prefill has come to."""
+        threshold = self.reduction.threshold
+        return threshold is not None and threshold.place == len(self.prompts)
+
+    @property
+    def acts(self) -> bool:
+        """Whether tokens go at that place."""
+        return self.decides or self.wanted != self.state.columns.length
+
+    def settle(self, left: Sequence[int]) -> None:
+        """Note what a threshold left of each row: no more goes behind it."""
+        place = len(self.prompts)
+        self.kept = tuple(
+            (*row[:place], *[count] * (len(row) - place))
+            for row, count in zip(self.kept, left, strict=True)
+        )
+
+    @property
+    def held(self) -> tuple[tuple[int, ...], ...]:
+        """Audio tokens of each row in each layer's cache."""
+        return tuple(row[:-1] for row in self.kept)

@@ -53,8 +53,14 @@ class EvictedCache(PromptCache):
     @property
     def reduces(self) -> bool:
         """Whether any key of any row goes."""
-        whole = [[row.audio] * len(held) for row, held in zip(self.rows, self.held, strict=True)]
-        return [list(held) for held in self.held] != whole
+        return any(min(held) < row.audio for held, row in zip(self.held, self.rows, strict=True))
+
+    @property
+    def kept(self) -> tuple[tuple[int, ...], ...]:
+        """Audio tokens of each row entering each layer, then leaving the last one: all of them."""
+        return tuple(
+            (row.audio,) * (len(held) + 1) for row, held in zip(self.rows, self.held, strict=True)
+        )
 
     @property
     def wanted(self) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from ..merge import Plan
 from ..methods import AudioView
 from .cache import PromptCache, PromptState, ReducedCache
 from .collecting import COLLECTING, Collected, collecting_attention
@@ -83,7 +84,7 @@ def _reducing_layer(
 ) -> Tensor:
     """A layer of a prefill some of whose audio tokens go."""
     cache: ReducedCache = kwargs["past_key_values"]
-    if index == 0 and cache.wanted != cache.state.columns.length:
+    if index == 0 and cache.acts:
         hidden_states = _merge(hidden_states, _input_view(hidden_states, cache), cache)
     state = cache.state
     cache.prompts.append(state)
@@ -91,7 +92,7 @@ def _reducing_layer(
     if shortens(layer, cache, index):
         return last_layer(layer, plain, hidden_states, args, kwargs)
     kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
-    if cache.wanted == state.columns.length:
+    if not cache.acts:
         return plain(hidden_states, *args, **kwargs)
     return _merging_layer(layer, hidden_states, kwargs)
 
@@ -116,12 +117,21 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
 
 def _merge(hidden: Tensor, view: AudioView, cache: ReducedCache) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
-    state, kept = cache.state, cache.wanted
+    state, plan = cache.state, _plan(view, cache)
+    cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
+    return state.splice(hidden, plan.mean(view.states), cache.state)
+
+
+def _plan(view: AudioView, cache: ReducedCache) -> Plan:
+    threshold, kept = cache.reduction.threshold, cache.wanted
+    if threshold is not None and cache.decides:
+        plan = threshold.method.decide(view, threshold.value)
+        cache.settle(plan.kept)
+        return plan
     plan = cache.reduction.method.plan(view, kept)
     if plan.kept != kept:
         raise ValueError(f"the method kept {plan.kept} audio tokens where {kept} were asked for")
-    cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
-    return state.splice(hidden, plan.mean(view.states), cache.state)
+    return plan
 
 
 def _layer_view(hidden: Tensor, collected: Collected, state: PromptState) -> AudioView:

@@ -17,6 +17,7 @@ from core.methods import (
     CACHE_METHODS,
     METHODS,
     CacheView,
+    ThresholdMethod,
     check_name,
     get_cache_method,
     get_method,
@@ -126,6 +127,8 @@ def test_a_plan_gathers_for_each_head() -> None:
 def test_the_names_are_known_without_torch() -> None:
     assert set(CACHE_METHODS) == set(config.CACHE_METHODS)
     assert not set(CACHE_METHODS) & set(METHODS)
+    able = [name for name in METHODS if issubclass(METHODS[name], ThresholdMethod)]
+    assert able == list(config.THRESHOLD_METHODS)
 
 
 def test_names_of_either_kind_are_found_and_no_others() -> None:
