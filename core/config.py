@@ -17,6 +17,12 @@ from .errors import UsageError
 DEFAULT_MODEL = "embedded"
 ASKING = ("sqa", "chat")
 """Tasks that need to be told what to ask."""
+CACHE_METHODS = ("h2o", "streaming-llm")
+"""Methods that read the whole prompt and cut the KV cache behind it; see `core.methods`."""
+THRESHOLD_METHODS = ("affinity",)
+"""Methods that can decide by themselves how much goes."""
+ONE_PLACE = ("input", "once")
+"""Schedules of which one place decides all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +31,37 @@ class ReductionConfig:
 
     Attributes:
         method: a name of `core.methods`; `none` in the preset that reduces nothing.
-        schedule: once | constant | decay | input.
-        reduce: share of the LM's prefill FLOPs to cut, 0 to 0.9.
-        positions: reindex (gaps closed, as the paper's code does) | keep (the first member's).
+        schedule: once | constant | decay | input; None for methods that cut the KV cache.
+        reduce: share of the LM's prefill FLOPs to cut, 0 to 0.9; of the prompt's KV bytes for
+            methods that cut the KV cache.
+        positions: reindex (gaps closed, as the paper's code does) | keep (the first member's);
+            None for methods that cut the KV cache.
         start_fraction: first reduced layer as a fraction of the decoder's depth.
         start_layer: the same as a layer's index; wins over the fraction.
         size_bias: add the log of a merged token's size to its attention logits; None = as the
             method does it.
+        threshold: what the method decides by in place of `reduce`; None = `reduce` decides.
     """
 
     method: str
-    schedule: str
+    schedule: str | None
     reduce: float
-    positions: str
+    positions: str | None
     start_fraction: float
     start_layer: int | None = None
     size_bias: bool | None = None
+    threshold: float | None = None
+
+    @property
+    def cuts_prompt(self) -> bool:
+        """Whether tokens of the prompt are to go."""
+        asked = self.reduce > 0 or self.threshold is not None
+        return asked and self.method != "none" and not self.cuts_cache
+
+    @property
+    def cuts_cache(self) -> bool:
+        """Whether the method cuts the KV cache and not the prompt."""
+        return self.method in CACHE_METHODS
 
     def first_layer(self, n_layers: int) -> int:
         """Index of the first reduced layer in a decoder of `n_layers`."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import presets
-from presets import DEFAULT_BY_TASK, MAX_REDUCE, POSITIONS, SCHEDULES, Preset, PresetError
+from presets import DEFAULT_BY_TASK, Preset, PresetError
 
-from .config import ASKING, DEFAULT_MODEL, OutputConfig, ReductionConfig, RunConfig
+from .config import ASKING, DEFAULT_MODEL, OutputConfig, RunConfig
 from .errors import UsageError
+from .reduction_flags import REDUCTION_FLAGS, choice, reduction_config
 
 TASKS = tuple(DEFAULT_BY_TASK)
 TASK_ALIASES = {"transcribe": "asr", "translate": "st"}
@@ -45,6 +45,7 @@ class Flags(TypedDict, total=False):
     start_layer: int | None
     positions: str | None
     size_bias: bool | None
+    threshold: float | None
     model: str | None
     device: str | None
     dtype: str | None
@@ -54,9 +55,6 @@ class Flags(TypedDict, total=False):
     segment: str | None
     chunk_length: float | None
     offline: bool | None
-
-
-REDUCTION_FLAGS = ("reduce", "method", "schedule", "start_layer", "positions", "size_bias")
 
 
 def resolve(**flags: Unpack[Flags]) -> RunConfig:
@@ -72,7 +70,7 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
     model = said.get("model", DEFAULT_MODEL)
     preset, base = _presets(task, said)
     overrides = {name: said[name] for name in REDUCTION_FLAGS if name in said}
-    segment = _choice("--segment", said.get("segment", DEFAULT_SEGMENT[task]), SEGMENT_MODES)
+    segment = choice("--segment", said.get("segment", DEFAULT_SEGMENT[task]), SEGMENT_MODES)
     chunk_length = said.get("chunk_length")
     if chunk_length is not None and not chunk_length >= 1:
         raise UsageError(f"--chunk-length {chunk_length:g}: must be at least 1 second")
@@ -86,7 +84,7 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
         prompt=said.get("prompt"),
         preset=preset.name,
         overrides=overrides,
-        reduction=_reduction(_for_model(base, model), overrides),
+        reduction=reduction_config(_for_model(base, model), overrides),
         model=model,
         device=_device(said.get("device", "auto")),
         dtype=_dtype(said.get("dtype", "auto")),
@@ -122,7 +120,7 @@ def resolve_output(
     """Output side of a run; `formats` as a comma list or a sequence of names."""
     words = formats.split(",") if isinstance(formats, str) else formats or ("jsonl",)
     asked = (word.strip().lower() for word in words)
-    names = tuple(dict.fromkeys(_choice("--format", name, FORMATS) for name in asked if name))
+    names = tuple(dict.fromkeys(choice("--format", name, FORMATS) for name in asked if name))
     if not names:
         raise UsageError(f"--format is empty; choose from {', '.join(FORMATS)}")
     if output_dir is None and names != ("jsonl",):
@@ -136,7 +134,7 @@ def resolve_output(
 def task_name(name: str) -> str:
     """The short name of a task, aliases resolved."""
     word = name.strip().lower()
-    return _choice("--task", TASK_ALIASES.get(word, word), (*TASKS, *TASK_ALIASES))
+    return choice("--task", TASK_ALIASES.get(word, word), (*TASKS, *TASK_ALIASES))
 
 
 def _said(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,34 +202,6 @@ def _for_model(preset: Preset, model: str) -> Preset:
         raise UsageError(f"--preset: {error}") from error
 
 
-def _reduction(preset: Preset, overrides: Mapping[str, Any]) -> ReductionConfig:
-    base = ReductionConfig(
-        method=preset.method,
-        schedule=preset.schedule,
-        reduce=preset.reduce,
-        positions=preset.positions,
-        start_fraction=preset.start,
-        size_bias=preset.size_bias,
-    )
-    config = replace(base, **overrides)
-    if not 0 <= config.reduce <= MAX_REDUCE:
-        raise UsageError(
-            f"--reduce {config.reduce:g}: the share of prefill FLOPs to cut goes from 0 to "
-            f"{MAX_REDUCE}, as in --reduce 0.3"
-        )
-    if config.start_layer is not None and config.start_layer < 0:
-        raise UsageError(f"--start-layer {config.start_layer}: layers are counted from 0")
-    _choice("--schedule", config.schedule, SCHEDULES)
-    _choice("--positions", config.positions, POSITIONS)
-    return config
-
-
-def _choice(flag: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise UsageError(f"{flag} {value}: choose one of {', '.join(choices)}")
-    return value
-
-
 def _above_zero(flag: str, value: Number | None) -> Number | None:
     if value is not None and not value > 0:
         raise UsageError(f"{flag} {value}: must be above 0")
@@ -245,7 +215,7 @@ def _device(value: str) -> str:
 
 
 def _dtype(value: str) -> str:
-    return _choice("--dtype", DTYPE_ALIASES.get(value, value), DTYPES)
+    return choice("--dtype", DTYPE_ALIASES.get(value, value), DTYPES)
 
 
 def _batch_size(value: int | str) -> int | None:

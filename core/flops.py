@@ -162,6 +162,7 @@ def prefill_flops(
     prompt: PromptLengths,
     kept: Sequence[int] | None = None,
     scoring: Scoring = RECEIVED,
+    held: Sequence[int] | None = None,
 ) -> int:
     """FLOPs of the language model over one prompt.
 
@@ -171,17 +172,19 @@ def prefill_flops(
         kept: audio tokens that enter each layer's attention, then those that leave the last one
             (layers + 1 numbers); None for the full model. A first number below the prompt's means
             that tokens were removed before the first layer.
-        scoring: what is paid wherever the count falls.
+        scoring: what is paid wherever the count falls, or less is held than entered.
+        held: audio tokens that each layer's cache keeps; None = all that entered it.
     """
     lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
+    cached = lengths[:-1] if held is None else held
     total = shape.head
     if lengths[0] < prompt.audio:
         total += scoring.flops(shape, prompt.audio, None)
-    for audio, left in pairwise(lengths):
+    for (audio, left), stays in zip(pairwise(lengths), cached, strict=True):
         tokens = prompt.text + audio
         total += tokens * shape.attention_linear + tokens**2 * shape.pair
         total += (prompt.text + left) * shape.mlp
-        if left < audio:
+        if min(left, stays) < audio:
             total += scoring.flops(shape, audio, prompt.after)
     return total
 
@@ -205,11 +208,18 @@ def last_layer_saving(
 
 
 def decode_flops(
-    shape: DecoderShape, prompt: PromptLengths, steps: int, kept: Sequence[int] | None = None
+    shape: DecoderShape, prompt: PromptLengths, steps: int, held: Sequence[int] | None = None
 ) -> int:
-    """FLOPs of `steps` decode steps of one sequence after a prompt with these KV lengths."""
-    lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
-    cached = sum(prompt.text + audio for audio in lengths[:-1])
+    """FLOPs of `steps` decode steps of one sequence.
+
+    Args:
+        shape: the decoder.
+        prompt: its token counts.
+        steps: tokens fed back.
+        held: audio tokens in each layer's cache; None for the full model.
+    """
+    lengths = [prompt.audio] * shape.layers if held is None else held
+    cached = sum(prompt.text + audio for audio in lengths)
     linear = shape.layers * (shape.attention_linear + shape.mlp) + shape.head
     attended = steps * cached + shape.layers * steps * (steps + 1) // 2
     return steps * linear + attended * shape.pair
@@ -219,7 +229,7 @@ def kv_bytes(
     shape: DecoderShape,
     prompt: PromptLengths,
     bytes_per_value: int,
-    kept: Sequence[int] | None = None,
+    held: Sequence[int] | None = None,
     tail: int = 0,
 ) -> int:
     """Bytes of the KV cache of one prompt, which all its beams share.
@@ -228,9 +238,9 @@ def kv_bytes(
         shape: the decoder.
         prompt: its token counts.
         bytes_per_value: of a cached number.
-        kept: as in `prefill_flops`.
+        held: audio tokens in each layer's cache; None for the full model.
         tail: cached tokens behind the prompt, those of all beams together.
     """
-    lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
-    cached = sum(prompt.text + audio + tail for audio in lengths[:-1])
+    lengths = [prompt.audio] * shape.layers if held is None else held
+    cached = sum(prompt.text + audio + tail for audio in lengths)
     return shape.kv_bytes(cached, bytes_per_value)

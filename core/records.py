@@ -78,8 +78,8 @@ class Cost:
     """What one segment cost, or (added up) one recording.
 
     Times are this segment's share of its batch, by audio seconds; FLOPs count 2 per multiply-add,
-    attention as the full square; bytes are those of the decoder's KV cache at the end of decoding
-    and of the whole process at its peak.
+    attention as the full square; bytes are those of the decoder's KV cache at the end of decoding,
+    of its prompt alone, and of the whole process at its peak.
     """
 
     encode_s: Seconds = 0.0
@@ -98,6 +98,8 @@ class Cost:
     kv_bytes_full: int = 0
     kv_bytes: int = 0
     peak_bytes: int = 0
+    prompt_kv_bytes_full: int = 0
+    prompt_kv_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,17 @@ class Flops:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """KV cache bytes of the largest segment at the end of decoding; peak of the process."""
+    """KV cache bytes of the largest segment at the end of decoding; peak of the process.
+
+    `reduction` is the cut of the prompt's KV bytes that was reached, summed over segments and
+    without what is generated; `reduction_target` what was asked for, of methods that cut these.
+    """
 
     kv_bytes_full: int = 0
     kv_bytes: int = 0
     peak_bytes: int | None = None
+    reduction_target: float = 0.0
+    reduction: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +230,10 @@ class Transcript:
     preset: str
     overrides: Json
     method: str
-    schedule: str
+    schedule: str | None
     start_layer: int | None
-    positions: str
+    positions: str | None
+    threshold: float | None
     text: str | None
     pred_text: str
     label: str | None

@@ -1,4 +1,4 @@
-"""How many audio tokens each layer keeps, and the solver that turns a FLOPs cut into such counts.
+"""How many audio tokens each layer keeps, and the solvers that turn a cut into such counts.
 
 Pure python: knows the cost model, no tensors. The ratio of a layer follows FastAdaSP
 (arXiv 2410.03007, section 3: constant and decay schedules for dense tasks, one layer for sparse
@@ -80,12 +80,14 @@ class Budget:
 
     Attributes:
         kept: audio tokens entering each layer, then those leaving the last (layers + 1 numbers).
-        target: cut of prefill FLOPs that was asked for.
-        reduction: cut that these counts give by the cost model.
+        held: audio tokens in each layer's cache once the prompt has been read (layers numbers).
+        target: cut that was asked for, of prefill FLOPs (`solve`) or KV bytes (`solve_cache`).
+        reduction: cut of the same that these counts give.
         capped: whether the target lies beyond what this prompt can give.
     """
 
     kept: tuple[int, ...]
+    held: tuple[int, ...]
     target: float
     reduction: float
     capped: bool
@@ -110,7 +112,8 @@ def solve(
         return 1 - prefill_flops(shape, prompt, kept, scoring) / full
 
     def budget(ratio: float, capped: bool = False) -> Budget:
-        return Budget(schedule.kept(prompt.audio, ratio), target, cut(ratio), capped)
+        kept = schedule.kept(prompt.audio, ratio)
+        return Budget(kept, kept[:-1], target, cut(ratio), capped)
 
     if target <= 0:
         return budget(0.0)
@@ -126,11 +129,16 @@ def solve(
     return min(budget(low), budget(high), key=lambda found: abs(found.reduction - target))
 
 
-def reach(
-    shape: DecoderShape,
-    schedule: Schedule,
-    prompt: PromptLengths,
-    scoring: Scoring = RECEIVED,
-) -> float:
-    """Largest cut of prefill FLOPs that this schedule can give on this prompt."""
-    return solve(shape, schedule, prompt, 1.0, scoring).reduction
+def solve_cache(layers: int, prompt: PromptLengths, target: float) -> Budget:
+    """Counts that cut the KV bytes of a prompt by `target`; the prompt itself stays whole.
+
+    All layers keep equally much; where that does not come out even, the first ones one less. Text
+    stays, so a target beyond the share of the audio is cut as far as it goes, `capped` set.
+    """
+    slots = layers * prompt.total
+    most = layers * max(prompt.audio - 1, 0)
+    cut = min(round(target * slots), most)
+    each, more = divmod(cut, layers)
+    held = tuple(prompt.audio - each - (layer < more) for layer in range(layers))
+    whole = (prompt.audio,) * (layers + 1)
+    return Budget(whole, held, target, cut / slots, capped=cut / slots < target - 0.005)

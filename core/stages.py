@@ -59,11 +59,11 @@ class Rooms:
 
     def load(self, config: RunConfig) -> SpeechLM:
         """Load the model; a method that does not exist ends it before that."""
-        from .methods import get_method
+        from .methods import check_name
         from .models import load_model
 
         if config.reduction.method != "none":
-            get_method(config.reduction.method)
+            check_name(config.reduction.method)
         return load_model(
             config.model, device=config.device, dtype=config.dtype, offline=config.offline
         )

@@ -16,8 +16,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
     """A record with all that is the same for every recording of the run."""
     reduction = config.reduction
     start_layer = None
-    inside = reduction.schedule != "input" and reduction.method != "none" and reduction.reduce > 0
-    if model is not None and inside:
+    if model is not None and reduction.cuts_prompt and reduction.schedule != "input":
         start_layer = reduction.first_layer(model.decoder_shape.layers)
     return Transcript(
         schema_version=SCHEMA_VERSION,
@@ -39,6 +38,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
         schedule=reduction.schedule,
         start_layer=start_layer,
         positions=reduction.positions,
+        threshold=reduction.threshold,
         text=None,
         pred_text="",
         label=None,
@@ -51,8 +51,8 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
         rtfx_model=None,
         latency=Latency(),
         tokens=Tokens(),
-        flops=Flops(reduction_target=reduction.reduce),
-        memory=Memory(),
+        flops=Flops(reduction_target=0.0 if reduction.cuts_cache else reduction.reduce),
+        memory=Memory(reduction_target=reduction.reduce if reduction.cuts_cache else 0.0),
         device=str(model.device) if model else config.device,
         dtype=str(model.dtype).removeprefix("torch.") if model else config.dtype,
         batch_size=None,

@@ -135,12 +135,15 @@ class Watcher:
 def _started(record: Transcript) -> str:
     revision = f" ({record.model_revision})" if record.model_revision else ""
     reduced = "nothing reduced"
-    if record.flops.reduction_target:
+    if record.memory.reduction_target:
+        reduced = f"{record.method}, {record.memory.reduction_target:.0%} of the prompt's KV cut"
+    if record.flops.reduction_target or record.threshold is not None:
         layer = record.start_layer
         where = "at the input" if layer is None else f"{record.schedule}, from layer {layer}"
-        reduced = (
-            f"{record.method}, {where}, {record.flops.reduction_target:.0%} of prefill FLOPs cut"
-        )
+        asked = f"{record.flops.reduction_target:.0%} of prefill FLOPs cut"
+        if record.threshold is not None:
+            asked = f"threshold {record.threshold:g}"
+        reduced = f"{record.method}, {where}, {asked}"
     return (
         f"{record.task} with {record.model}{revision} on {record.device}, {record.dtype}; "
         f"preset {record.preset}: {reduced}"

@@ -86,10 +86,9 @@ def table(found: Evaluation, block: BlockResult) -> None:
     """One block as a table, with a caption that says what the numbers mean."""
     scores = block.points[0].scores
     columns = [name for name, _ in _SETTING]
-    if any(point.spent.capped for point in block.points):
-        columns.append("capped")
-    columns += _titles(scores)
-    rows = [_row(point, "capped" in columns) for point in block.points]
+    extra = [title for title, shown, wanted in _EXTRA if any(map(wanted, block.points))]
+    columns += [*extra, *_titles(scores)]
+    rows = [_row(point, extra) for point in block.points]
     console.table(_caption(found, block), columns, rows)
 
 
@@ -116,10 +115,9 @@ def _titles(scores: Sequence[Score]) -> list[str]:
     return [first, "difference", *rest]
 
 
-def _row(point: Point, capped: bool) -> list[str]:
+def _row(point: Point, extra: Sequence[str]) -> list[str]:
     cells = [shown(point) for _, shown in _SETTING]
-    if capped:
-        cells.append(f"{point.spent.capped:.0%}")
+    cells += [shown(point) for title, shown, _ in _EXTRA if title in extra]
     if point.scores:
         first, *rest = point.scores
         cells += [_interval(first.estimate), _difference(first.difference)]
@@ -141,6 +139,8 @@ def _setting(config: RunConfig) -> str:
     how = config.reduction
     if how.method == "none":
         return "full"
+    if how.cuts_cache:
+        return f"{how.method} {how.reduce:.0%} of the KV cache"
     start = "" if how.start_layer is None else f" from layer {how.start_layer}"
     return f"{how.method} {how.schedule} {how.positions}{start} {how.reduce:.0%}"
 
@@ -154,3 +154,8 @@ _SETTING: tuple[tuple[str, Callable[[Point], str]], ...] = (
     ("cut", lambda point: f"{point.spent.cut:.1%}"),
     ("kept", lambda point: f"{point.spent.kept:.0%}"),
 )
+_EXTRA: tuple[tuple[str, Callable[[Point], str], Callable[[Point], bool]], ...] = (
+    ("KV cut", lambda point: f"{point.spent.kv_cut:.1%}", lambda point: point.cuts_cache),
+    ("capped", lambda point: f"{point.spent.capped:.0%}", lambda point: point.spent.capped > 0),
+)
+"""Columns that are there when a point wants them."""

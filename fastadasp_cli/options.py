@@ -79,7 +79,8 @@ Reduce = Annotated[
     typer.Option(
         "--reduce",
         metavar="0..0.9",
-        help="Share of the language model's prefill FLOPs to cut.",
+        help="Share of the language model's prefill FLOPs to cut; of its KV cache with h2o and"
+        " streaming-llm.",
         rich_help_panel=HOW,
     ),
 ]
@@ -94,6 +95,15 @@ Schedule = Annotated[
 StartLayer = Annotated[
     int | None,
     typer.Option("--start-layer", metavar="N", help="First reduced layer.", rich_help_panel=HOW),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        metavar="COSINE",
+        help="Let affinity decide how much goes, in place of --reduce.",
+        rich_help_panel=HOW,
+    ),
 ]
 Model = Annotated[
     str,

@@ -100,7 +100,11 @@ def _show(
         typer.echo(json.dumps(about, ensure_ascii=False))
         return
     words = [f"{key} {value}" for key, value in about.items() if value is not None]
-    console.table(", ".join(words), tuple(_COLUMNS), [_cells(row) for row in rows])
+    measured = "KV cut" if config.reduction.cuts_cache else "cut"
+    columns = {name: cell for name, cell in _COLUMNS.items() if name not in _CUTS - {measured}}
+    console.table(
+        ", ".join(words), tuple(columns), [[cell(row) for cell in columns.values()] for row in rows]
+    )
 
 
 def _one(name: str) -> Any:
@@ -141,6 +145,7 @@ _COLUMNS: dict[str, Callable[[CostRow], str]] = {
     "beams": lambda row: str(row.num_beams),
     "cut asked": lambda row: f"{row.reduce:.1%}",
     "cut": lambda row: f"{row.reduction:.1%}",
+    "KV cut": lambda row: f"{row.kv_reduction:.1%}",
     "RTF": lambda row: f"{row.rtf:.4f}",
     "encoder s": lambda row: f"{row.encode_s:.3f}",
     "prefill s": lambda row: f"{row.prefill_s:.3f}",
@@ -151,7 +156,5 @@ _COLUMNS: dict[str, Callable[[CostRow], str]] = {
     "peak MB": lambda row: f"{row.peak_bytes / 1e6:.0f}",
     "same text": lambda row: "yes" if row.same_text else "no",
 }
-
-
-def _cells(row: CostRow) -> list[str]:
-    return [shown(row) for shown in _COLUMNS.values()]
+_CUTS = {"cut", "KV cut"}
+"""Of these a table shows the one that the method is about."""

@@ -26,6 +26,7 @@ BASE = Transcript(
     method="fastadasp",
     schedule="constant",
     start_layer=0,
+    threshold=None,
     positions="keep",
     text=None,
     pred_text="one two",

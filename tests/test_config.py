@@ -61,6 +61,28 @@ def test_none_stays_none_at_level_zero() -> None:
     assert resolve(preset="none", reduce=0).reduction.method == "none"
 
 
+def test_a_method_that_cuts_the_cache_has_no_place_in_the_prompt() -> None:
+    config = resolve(method="h2o", reduce=0.4)
+    how = config.reduction
+    assert (how.method, how.reduce, how.cuts_cache) == ("h2o", 0.4, True)
+    assert (how.schedule, how.start_layer, how.positions, how.size_bias) == (None,) * 4
+    # whatever preset the rest came from
+    other = resolve(method="h2o", reduce=0.4, preset="er-aggressive")
+    assert other.settings_hash == config.settings_hash != resolve(reduce=0.4).settings_hash
+    assert not resolve(reduce=0.4).reduction.cuts_cache
+
+
+def test_a_threshold_takes_the_place_of_a_level() -> None:
+    config = resolve(method="affinity", threshold=0.8)
+    how = config.reduction
+    assert (how.threshold, how.reduce, how.schedule) == (0.8, 0.0, "input")
+    assert how.cuts_prompt
+    deep = resolve(method="affinity", threshold=0.8, schedule="once", start_layer=5).reduction
+    assert (deep.schedule, deep.start_layer) == ("once", 5)
+    other = resolve(method="affinity", threshold=0.7)
+    assert config.settings_hash != other.settings_hash
+
+
 def test_the_models_exceptions_are_applied() -> None:
     assert resolve(model="embedded").reduction.start_fraction == 0
     assert resolve(model="Qwen/Qwen2-Audio-7B-Instruct").reduction.start_fraction == 0.0625
@@ -105,6 +127,18 @@ def test_start_layer_wins_and_must_exist() -> None:
         ({"schedule": "wonce"}, "once, constant, decay, input"),
         ({"positions": "kept"}, "reindex, keep"),
         ({"start_layer": -1}, "counted from 0"),
+        ({"threshold": 0.8}, "--threshold is not for fastadasp: say --method affinity"),
+        ({"method": "h2o", "threshold": 0.8}, "is not for h2o"),
+        ({"method": "affinity", "threshold": 0.8, "reduce": 0.2}, "so does --reduce"),
+        ({"method": "affinity", "threshold": 1.2}, "a cosine, from -1 to 1"),
+        ({"method": "affinity", "threshold": float("nan")}, "a cosine, from -1 to 1"),
+        ({"method": "affinity", "threshold": 0.8, "schedule": "decay"}, "use input or once"),
+        ({"method": "h2o", "reduce": 0.95}, "share of KV bytes to cut goes from 0 to 0.9"),
+        ({"method": "h2o", "schedule": "once"}, "leaves the prompt as it is: leave out --schedule"),
+        (
+            {"method": "streaming-llm", "start_layer": 0, "positions": "keep", "size_bias": False},
+            "leave out --start-layer, --positions, --size-bias",
+        ),
         ({"device": "gpu"}, "auto, cpu, cuda"),
         ({"dtype": "int8"}, "float32"),
         ({"batch_size": 0}, "auto or a number"),

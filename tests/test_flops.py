@@ -20,8 +20,8 @@ from core.flops import (
     prefill_flops,
     scored_pairs,
 )
-from core.methods import METHODS, get_method
-from core.reduction import Reduction, reducing
+from core.methods import CACHE_METHODS, METHODS, get_cache_method, get_method
+from core.reduction import Eviction, Reduction, reducing
 from core.scheduler import Schedule, solve
 from tests.counted import counted_prefill_flops
 from tests.tiny import prompt_batch
@@ -81,6 +81,34 @@ def test_what_a_method_spends_is_counted(tiny_model: Any, name: str) -> None:
     assert counted == pytest.approx(expected, rel=ROTARY)
 
 
+@pytest.mark.parametrize("name", CACHE_METHODS)
+def test_choosing_what_a_cache_keeps_is_counted(tiny_model: Any, name: str) -> None:
+    shape, prompt = shape_of(tiny_model), PromptLengths(17, 173, 14)
+    held = (173, 100, 100, 99, 99, 99)
+    batch, method = prompt_batch(tiny_model, [173], 17, 14), get_cache_method(name)
+    decoder = Decoder(
+        tiny_model.get_decoder(), tiny_model.lm_head, tiny_model.get_input_embeddings(), ()
+    )
+
+    def read() -> Prefilled:
+        with reducing(decoder.stack), torch.no_grad():
+            return prefill(decoder, [batch.row(0)[0]], [prompt], [held], Eviction(method))
+
+    def decode() -> None:
+        with reducing(decoder.stack), torch.no_grad():
+            greedy(decoder, start, [8])
+
+    full = prefill_flops(shape, prompt)
+    expected = prefill_flops(shape, prompt, None, method.scoring, held)
+    assert counted_prefill_flops(read) == pytest.approx(expected, rel=ROTARY)
+    # five of six layers are scored, or none
+    scoring = 5 * scored_pairs(173, 14) * shape.pair // 2
+    assert expected - full == {"h2o": scoring, "streaming-llm": 0}[name]
+    start = read()
+    expected = decode_flops(shape, prompt, 7, held)
+    assert counted_prefill_flops(decode) == pytest.approx(expected, rel=ROTARY)
+
+
 def test_scoring_by_hand() -> None:
     shape = DecoderShape(10, 2, 3, 1, 4, 20, 50)
     prompt = PromptLengths(2, 7, 1)
@@ -110,7 +138,7 @@ def test_decode_is_counted_with_each_layers_own_cache(tiny_model: Any) -> None:
         with reducing(decoder.stack), torch.no_grad():
             greedy(decoder, start, [8])
 
-    expected = decode_flops(shape, prompt, 7, kept)
+    expected = decode_flops(shape, prompt, 7, kept[:-1])
     assert counted_prefill_flops(decode) == pytest.approx(expected, rel=ROTARY)
 
 
@@ -119,7 +147,7 @@ def test_kv_bytes_are_those_of_the_cache(tiny_model: Any) -> None:
     for kept in (full_counts(prompt), Schedule("decay", 1, LAYERS).kept(120, 0.4)):
         cache = run(tiny_model, prompt, kept).cache
         held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-        assert held == kv_bytes(shape, prompt, 4, kept)
+        assert held == kv_bytes(shape, prompt, 4, kept[:-1])
 
 
 def test_encoder_flops_are_those_counted(tiny_model: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import UsageError
 from core.flops import RECEIVED, DecoderShape, PromptLengths, Scoring, prefill_flops
-from core.scheduler import Schedule, reach, solve
+from core.scheduler import Schedule, solve, solve_cache
 
 EMBEDDED = DecoderShape(160, 8, 4, 4, 40, 432, 1500)
 LARGE = DecoderShape(4096, 32, 32, 32, 128, 11008, 156032)
@@ -23,7 +23,7 @@ def test_the_cut_is_within_a_point_of_what_was_asked(
     schedule = Schedule(kind, start, shape.layers)
     for seconds in SECONDS:
         prompt = PromptLengths(17, int(25 * seconds), 14)
-        most = reach(shape, schedule, prompt)
+        most = solve(shape, schedule, prompt, 1.0).reduction
         for target in LEVELS:
             found = solve(shape, schedule, prompt, target)
             real = 1 - prefill_flops(shape, prompt, found.kept) / prefill_flops(shape, prompt)
@@ -84,3 +84,27 @@ def test_nothing_asked_nothing_removed() -> None:
 def test_what_does_not_exist_is_refused(kind: str, start: int) -> None:
     with pytest.raises(UsageError, match=r"choose one of|layers 0 to 7"):
         Schedule(kind, start, 8)
+
+
+@pytest.mark.parametrize("layers", [8, 32])
+def test_kv_bytes_are_cut_as_asked(layers: int) -> None:
+    for seconds in (0.2, *SECONDS):
+        prompt = PromptLengths(17, int(25 * seconds), 14)
+        for target in (*LEVELS, 0.9):
+            found = solve_cache(layers, prompt, target)
+            real = 1 - (sum(found.held) + layers * 31) / (layers * prompt.total)
+            assert found.reduction == pytest.approx(real)
+            assert found.kept == (prompt.audio,) * (layers + 1)
+            assert len(found.held) == layers
+            assert max(found.held) - min(found.held) <= 1
+            assert min(found.held) >= 1
+            most = (prompt.audio - 1) / prompt.total
+            assert found.capped == (target > most + 0.005)
+            assert real == pytest.approx(min(target, most), abs=0.51 / (layers * prompt.total))
+
+
+def test_a_cache_is_left_alone_where_nothing_is_asked() -> None:
+    found = solve_cache(4, PromptLengths(2, 9, 3), 0.0)
+    assert (found.held, found.capped) == ((9,) * 4, False)
+    nothing = solve_cache(4, PromptLengths(2, 0, 3), 0.5)
+    assert (nothing.held, nothing.capped) == ((0,) * 4, True)

@@ -66,8 +66,9 @@ class Row:
         seconds: of audio.
         prompt: token counts before reduction.
         kept: audio tokens entering each layer, then leaving the last one.
+        held: audio tokens in each layer's cache once the prompt has been read.
         generated: new tokens, the end token included.
-        scoring: what the method paid where tokens went.
+        scoring: what the method paid where tokens went, or keys and values of them.
         beams: hypotheses followed.
         tail: cached tokens behind the prompt when decoding ended, those of all beams together.
     """
@@ -75,6 +76,7 @@ class Row:
     seconds: Seconds
     prompt: PromptLengths
     kept: tuple[int, ...]
+    held: tuple[int, ...]
     generated: int
     scoring: Scoring
     beams: int = 1
@@ -122,28 +124,43 @@ def costs(
     beams: neither a ragged batch's padding nor the buffers' spare room.
     """
     seconds = sum(row.seconds for row in rows)
-    found = []
-    for row in rows:
-        share = row.seconds / seconds if seconds else 1 / len(rows)
-        steps = max(row.generated - 1, 0)
-        found.append(
-            Cost(
-                encode_s=times.encode * share,
-                prefill_s=times.prefill * share,
-                decode_s=times.decode * share,
-                first_token_s=times.first_token,
-                prompt_tokens=row.prompt.total,
-                audio_in=row.prompt.audio,
-                audio_kept=row.kept[-1],
-                generated=row.generated,
-                encoder_flops=encoder_flops,
-                prefill_full_flops=prefill_flops(decoder, row.prompt),
-                prefill_flops=prefill_flops(decoder, row.prompt, row.kept, row.scoring),
-                decode_full_flops=row.beams * decode_flops(decoder, row.prompt, steps),
-                decode_flops=row.beams * decode_flops(decoder, row.prompt, steps, row.kept),
-                kv_bytes_full=kv_bytes(decoder, row.prompt, machine.value_bytes, None, row.tail),
-                kv_bytes=kv_bytes(decoder, row.prompt, machine.value_bytes, row.kept, row.tail),
-                peak_bytes=machine.peak,
-            )
-        )
-    return found
+    shares = [row.seconds / seconds if seconds else 1 / len(rows) for row in rows]
+    return [
+        _cost(row, share, times, encoder_flops, decoder, machine)
+        for row, share in zip(rows, shares, strict=True)
+    ]
+
+
+def _cost(
+    row: Row,
+    share: float,
+    times: Times,
+    encoder_flops: int,
+    decoder: DecoderShape,
+    machine: Machine,
+) -> Cost:
+    steps = max(row.generated - 1, 0)
+
+    def cached(held: Sequence[int] | None, tail: int) -> int:
+        return kv_bytes(decoder, row.prompt, machine.value_bytes, held, tail)
+
+    return Cost(
+        encode_s=times.encode * share,
+        prefill_s=times.prefill * share,
+        decode_s=times.decode * share,
+        first_token_s=times.first_token,
+        prompt_tokens=row.prompt.total,
+        audio_in=row.prompt.audio,
+        audio_kept=row.kept[-1],
+        generated=row.generated,
+        encoder_flops=encoder_flops,
+        prefill_full_flops=prefill_flops(decoder, row.prompt),
+        prefill_flops=prefill_flops(decoder, row.prompt, row.kept, row.scoring, row.held),
+        decode_full_flops=row.beams * decode_flops(decoder, row.prompt, steps),
+        decode_flops=row.beams * decode_flops(decoder, row.prompt, steps, row.held),
+        kv_bytes_full=cached(None, row.tail),
+        kv_bytes=cached(row.held, row.tail),
+        peak_bytes=machine.peak,
+        prompt_kv_bytes_full=cached(None, 0),
+        prompt_kv_bytes=cached(row.held, 0),
+    )

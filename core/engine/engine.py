@@ -18,15 +18,15 @@ from torch import Tensor
 from ..config import RunConfig
 from ..errors import FastAdaSPError, UsageError
 from ..flops import PromptLengths
-from ..methods import Method, Signal, get_method
 from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
-from ..reduction import Reduction, reducing
-from ..scheduler import Budget, Schedule, reach, solve
+from ..reduction import reducing
+from ..scheduler import Budget
 from . import batching
 from .cost import Clock, Machine, Row, Times, costs, peak_bytes
 from .generate import Answer, Decoder, Prefilled, StepHook, beam_search, greedy, prefill
 from .prompts import Prompts, encoder_scores
+from .reducer import Reducer, reducer
 
 _CPU_BATCH, _GPU_BATCH = 8, 32
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
@@ -62,21 +62,17 @@ class Engine:
         self._texts: dict[str | None, Prompt] = {}
         self.before, self.after = self._prompt(None)
         self.shape = lm.decoder_shape
-        wanted = config.reduction
-        first = wanted.first_layer(self.shape.layers)
-        method = _method(wanted.method, wanted.schedule)
-        if Signal.ENCODER in method.needs and not lm.scores_audio:
-            raise UsageError(f"{wanted.method} needs the encoder's attention; {lm.name} has none")
-        self.schedule = Schedule(wanted.schedule, first, self.shape.layers, method.most)
-        self.target = wanted.reduce if wanted.method != "none" else 0.0
-        biased = method.size_bias if wanted.size_bias is None else wanted.size_bias
-        self.reduction = Reduction(method, wanted.positions, biased)
+        self.reducer = reducer(config.reduction, self.shape)
+        self.target = self.reducer.target
+        if self.reducer.needs_encoder and not lm.scores_audio:
+            named = config.reduction.method
+            raise UsageError(f"{named} needs the encoder's attention; {lm.name} has none")
         self.batch_size = config.batch_size or (
             _CPU_BATCH if lm.device.type == "cpu" else _GPU_BATCH
         )
         self.decoder = Decoder(lm.decoder, lm.head, lm.model.get_input_embeddings(), lm.end_tokens)
         self._exit = ExitStack()
-        self._check_reach()
+        self.reducer.check(self.reach)
 
     def __enter__(self) -> Self:
         self._exit.enter_context(reducing(self.lm.decoder))
@@ -94,7 +90,7 @@ class Engine:
         return batching.by_halves(batch, self._answers)
 
     def _answers(self, batch: Sequence[Segment]) -> list[Hypothesis]:
-        found = self._transcribe(batch, self.target)
+        found = self._transcribe(batch, self.reducer)
         return [self._again_if_looping(*pair) for pair in zip(batch, found, strict=True)]
 
     def _again_if_looping(self, segment: Segment, found: Hypothesis) -> Hypothesis:
@@ -102,7 +98,7 @@ class Engine:
         if _LOOP not in found.warnings:
             return found
         try:
-            again = self._transcribe([segment], 0.0, no_repeat=_LOOP_TIMES)[0]
+            again = self._transcribe([segment], self.reducer.idle, no_repeat=_LOOP_TIMES)[0]
         except (FastAdaSPError, RuntimeError, ValueError):
             return found
         paid = {name: getattr(found.cost, name) + getattr(again.cost, name) for name in _PAID_TWICE}
@@ -112,16 +108,15 @@ class Engine:
 
     @torch.inference_mode()
     def _transcribe(
-        self, batch: Sequence[Segment], target: float, no_repeat: int = 0
+        self, batch: Sequence[Segment], reducer: Reducer, no_repeat: int = 0
     ) -> list[Hypothesis]:
         clock = Clock(self.lm.device)
         ready = self.prepare(batch)
         prompts = ready.lengths
-        budgets = self.budgets(prompts, target)
-        scoring = self.reduction.method.scoring
+        budgets = reducer.budgets(prompts, reducer.target)
         encode = clock.lap()
-        kept = [budget.kept for budget in budgets]
-        start = prefill(self.decoder, ready.embedded, prompts, kept, self.reduction, ready.scores)
+        counts = [reducer.counts(budget) for budget in budgets]
+        start = prefill(self.decoder, ready.embedded, prompts, counts, reducer.how, ready.scores)
         prefilled = clock.lap()
         first: list[Seconds] = []
         answers = self._decode(start, batch, lambda: first.append(clock.lap()), no_repeat)
@@ -131,14 +126,15 @@ class Engine:
             Row(
                 segment.duration,
                 prompt,
-                budget.kept,
+                kept,
+                held,
                 len(answer.ids) + answer.ended,
-                scoring,
+                reducer.scoring,
                 start.cache.beams,
                 start.cache.tail,
             )
-            for segment, prompt, budget, answer in zip(
-                batch, prompts, budgets, answers, strict=True
+            for segment, prompt, kept, held, answer in zip(
+                batch, prompts, start.cache.kept, start.cache.held, answers, strict=True
             )
         ]
         spent = costs(rows, times, ready.encoder_flops, self.shape, self._machine())
@@ -153,8 +149,8 @@ class Engine:
         Raises:
             TranscriptionError: a segment is longer than the model's window.
         """
-        scored = Signal.ENCODER in self.reduction.method.needs
-        encoded = self.lm.encode([segment.samples for segment in batch], scored)
+        samples = [segment.samples for segment in batch]
+        encoded = self.lm.encode(samples, self.reducer.needs_encoder)
         texts = [self._prompt(segment.question) for segment in batch]
         pairs = list(zip(texts, encoded.tokens, strict=True))
         return Prompts(
@@ -166,18 +162,13 @@ class Engine:
             encoder_flops=encoded.flops,
         )
 
-    def budgets(self, prompts: Sequence[PromptLengths], target: float) -> list[Budget]:
-        """How many tokens each prompt keeps in each layer, for a cut of `target`."""
-        scoring = self.reduction.method.scoring
-        return [solve(self.shape, self.schedule, prompt, target, scoring) for prompt in prompts]
-
     @property
     def reach(self) -> float:
-        """Largest cut of prefill FLOPs on the longest prompt of this model."""
+        """Largest cut on the longest prompt of this model."""
         facts = self.lm.facts
         audio = int(facts.max_seconds * facts.tokens_per_second)
         longest = PromptLengths(len(self.before), audio, len(self.after))
-        return reach(self.shape, self.schedule, longest, self.reduction.method.scoring)
+        return self.reducer.solve(longest, 1.0).reduction
 
     def _prompt(self, question: str | None) -> Prompt:
         """Ids around the audio; the run's own question, if it has one, goes first."""
@@ -228,18 +219,6 @@ class Engine:
     def _machine(self) -> Machine:
         return Machine(self.lm.dtype.itemsize, peak_bytes(self.lm.device))
 
-    def _check_reach(self) -> None:
-        """Refuse a target that not even the longest prompt of this model can reach."""
-        most = self.reach
-        if self.target > most:
-            kind, start = self.schedule.kind, self.schedule.start
-            inside = kind != "input"
-            where, lower = (f" from layer {start}", " or --start-layer") if inside else ("", "")
-            raise UsageError(
-                f"--reduce {self.target:g} is out of reach: {kind}{where} can cut {most:.2f} of the"
-                f" prefill at most; lower --reduce{lower}"
-            )
-
 
 def loops(ids: Sequence[int]) -> bool:
     """Whether an answer ends in the same few tokens four times over."""
@@ -248,13 +227,3 @@ def loops(ids: Sequence[int]) -> bool:
         and list(ids[-period * _LOOP_TIMES :]) == list(ids[-period:]) * _LOOP_TIMES
         for period in _LOOP_PERIODS
     )
-
-
-def _method(name: str, schedule: str) -> Method:
-    """The method, checked against the schedule; any method stands in where nothing is reduced."""
-    method = get_method("uniform" if name == "none" else name)
-    at_input = schedule == "input"
-    if (at_input and not method.at_input) or (not at_input and not method.in_layer):
-        where = "once, constant or decay" if at_input else "input"
-        raise UsageError(f"method {name} cannot work with --schedule {schedule}; use {where}")
-    return method

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..flops import prefill_flops
-from ..reduction import ReducedCache
+from ..reduction import ReducedCache, Reduction
 from .engine import Engine
 from .generate import hidden_states
 from .prompts import Prompts
@@ -39,9 +39,10 @@ def audio_features(engine: Engine, prompts: Prompts, target: float) -> AudioFeat
         prompts: by `Engine.prepare` of any engine of the model.
         target: share of prefill FLOPs to cut; a prompt that cannot is cut as far as it goes.
     """
-    scoring = engine.reduction.method.scoring
-    kept = [budget.kept for budget in engine.budgets(prompts.lengths, target)]
-    cache = ReducedCache(prompts.lengths, kept, engine.reduction, prompts.scores)
+    reducer = engine.reducer
+    kept = [budget.kept for budget in reducer.budgets(prompts.lengths, target)]
+    assert isinstance(reducer.how, Reduction)  # what cuts the cache alone has no layer to choose
+    cache = ReducedCache(prompts.lengths, kept, reducer.how, prompts.scores)
     hidden = hidden_states(engine.decoder, prompts.embedded, cache)
     audio = cache.state.columns
     states = [
@@ -50,7 +51,7 @@ def audio_features(engine: Engine, prompts: Prompts, target: float) -> AudioFeat
     ]
     full = sum(prefill_flops(engine.shape, prompt) for prompt in prompts.lengths)
     spent = sum(
-        prefill_flops(engine.shape, prompt, counts, scoring)
+        prefill_flops(engine.shape, prompt, counts, reducer.scoring)
         for prompt, counts in zip(prompts.lengths, kept, strict=True)
     )
     return AudioFeatures(torch.cat(states), full, spent)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..flops import PromptLengths
 from ..methods import EncoderScores
-from ..reduction import ReducedCache, Reduction
+from ..reduction import EvictedCache, Eviction, ReducedCache, Reduction, prompt_cache
 
 _NEVER = -1.0e9
 StepHook = Callable[[], None]
@@ -51,7 +51,7 @@ class Prefilled:
     """
 
     logits: Tensor
-    cache: ReducedCache
+    cache: ReducedCache | EvictedCache
     lengths: tuple[int, ...]
 
 
@@ -69,7 +69,7 @@ def prefill(
     prompts: Sequence[Tensor],
     rows: Sequence[PromptLengths],
     kept: Sequence[Sequence[int]],
-    reduction: Reduction,
+    reduction: Reduction | Eviction,
     encoder: EncoderScores | None = None,
 ) -> Prefilled:
     """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
@@ -80,18 +80,19 @@ def prefill(
         decoder: the language model.
         prompts: embeddings of each row, (row.total, hidden).
         rows: token counts of each row.
-        kept: audio tokens of each row entering each layer, then leaving the last one.
-        reduction: how they are reduced.
+        kept: audio tokens of each row, see `prompt_cache`.
+        reduction: how they, or their keys and values, become so few.
         encoder: attention in the encoder, for methods that ask for it.
     """
-    cache = ReducedCache(rows, kept, reduction, encoder)
-    cache.last_position = reduction.shortcut
+    cache = prompt_cache(rows, kept, reduction, encoder)
     hidden = hidden_states(decoder, prompts, cache)
     logits = decoder.head(hidden[:, -1]).float()
     return Prefilled(logits, cache, tuple(row.total for row in rows))
 
 
-def hidden_states(decoder: Decoder, prompts: Sequence[Tensor], cache: ReducedCache) -> Tensor:
+def hidden_states(
+    decoder: Decoder, prompts: Sequence[Tensor], cache: ReducedCache | EvictedCache
+) -> Tensor:
     """What leaves the last norm, (batch, width, hidden), rows padded on the left.
 
     Must be called inside `reducing(decoder.stack)`, with a new cache. The width is that of

@@ -23,8 +23,9 @@ class CostRow:
     """Cost of the whole recording at one level; times are medians over the rounds.
 
     Attributes:
-        reduce: cut of prefill FLOPs asked for.
-        reduction: cut reached, by the cost model.
+        reduce: cut asked for, of prefill FLOPs or, by methods that cut the cache, of KV bytes.
+        reduction: cut of prefill FLOPs reached, by the cost model.
+        kv_reduction: cut of the prompts' KV bytes reached.
         num_beams: beams of the search.
         rtf: encode + prefill + decode seconds per second of audio.
         encode_s, prefill_s, first_token_s, decode_s: seconds; the first token's counts from the
@@ -40,6 +41,7 @@ class CostRow:
 
     reduce: float
     reduction: float
+    kv_reduction: float
     num_beams: int
     rtf: float
     encode_s: Seconds
@@ -76,7 +78,7 @@ def profile(
         lm: the loaded model.
         segments: of the recording.
         config: the run's settings; level and beams are replaced.
-        levels: cuts of prefill FLOPs.
+        levels: cuts of prefill FLOPs, or of KV bytes.
         beams: numbers of beams.
         rounds: measured rounds, after one that warms up.
 
@@ -123,10 +125,13 @@ def _row(engine: Engine, runs: Sequence[Sequence[Hypothesis]], same_text: bool) 
     )
     full = sum(piece.prefill_full_flops for piece in pieces)
     reduced = sum(piece.prefill_flops for piece in pieces)
+    whole = sum(piece.prompt_kv_bytes_full for piece in pieces)
+    held = sum(piece.prompt_kv_bytes for piece in pieces)
     generated = sum(piece.generated for piece in pieces)
     return CostRow(
         reduce=engine.target,
         reduction=1 - reduced / full if full else 0.0,
+        kv_reduction=1 - held / whole if whole else 0.0,
         num_beams=engine.config.num_beams,
         rtf=(encode + prefill + decode) / seconds if seconds else 0.0,
         encode_s=encode,

@@ -18,16 +18,16 @@ from torch.nn.functional import normalize
 
 from ..flops import Scoring
 from ..merge import Plan
-from .base import AudioView, Method
+from .base import AudioView, ThresholdMethod
 from .choose import column, largest, pairs, removed
 
 
 @dataclass(frozen=True, slots=True)
-class Affinity(Method):
+class Affinity(ThresholdMethod):
     """Groups of neighbours by the cosine of their hidden states; plain mean.
 
-    The paper's threshold decides how many tokens are left; here it falls until the budget is met.
-    Where several joins come with the same threshold, the most alike of them are taken.
+    The paper's threshold decides how many tokens are left (`decide`). For a budget it falls until
+    that is met; where several joins come with the same threshold, the most alike of them are taken.
 
     Attributes:
         at_first: members a newcomer is compared with at the input (the paper: 1).
@@ -41,10 +41,21 @@ class Affinity(Method):
 
     def plan(self, view: AudioView, kept: Sequence[int]) -> Plan:
         """Joins at the highest threshold that gives enough of them."""
-        affinity = affinities(view.states, self.at_first if view.at_input else self.inside)
         valid, wanted = pairs(view.lengths), removed(view.lengths, kept)
-        joined = _meet(affinity, valid, wanted)
+        joined = _meet(self._affinity(view), valid, wanted)
         return Plan.from_joins(joined, torch.ones_like(view.sizes), view.lengths, kept)
+
+    def decide(self, view: AudioView, threshold: float) -> Plan:
+        """Joins at this cosine, as published (the paper: 0.7 to 0.9)."""
+        affinity, valid = self._affinity(view), column(pairs(view.lengths), view.states)
+        joined = joins(affinity, affinity.new_full((len(affinity), 1), threshold))
+        joined &= torch.arange(joined.shape[1], device=joined.device) < valid
+        found: list[int] = joined.sum(1).tolist()
+        kept = [length - gone for length, gone in zip(view.lengths, found, strict=True)]
+        return Plan.from_joins(joined, torch.ones_like(view.sizes), view.lengths, kept)
+
+    def _affinity(self, view: AudioView) -> Tensor:
+        return affinities(view.states, self.at_first if view.at_input else self.inside)
 
 
 def affinities(states: Tensor, window: int) -> Tensor:

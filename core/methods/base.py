@@ -1,4 +1,8 @@
-"""What a reduction method is: scores in, plan out. A method never touches a model."""
+"""What a reduction method is: scores in, plan out. A method never touches a model.
+
+There are two kinds. A `Method` merges or drops audio tokens on their way through the decoder. A
+`CacheMethod` leaves them and cuts what the KV cache holds of them once the prompt has been read.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from ..flops import Scoring
+from ..evict import CachePlan
+from ..flops import PromptLengths, Scoring
 from ..merge import Plan
 
 
@@ -98,4 +104,61 @@ class Method(ABC):
         Args:
             view: the audio tokens as this layer sees them.
             kept: 1 <= kept[b] <= view.lengths[b], and no less than `most` allows.
+        """
+
+
+class ThresholdMethod(Method):
+    """A method that can also decide by itself how many tokens stay."""
+
+    @abstractmethod
+    def decide(self, view: AudioView, threshold: float) -> Plan:
+        """Where each token goes; `kept` of the plan is what the threshold leaves.
+
+        The one place where a method waits for the device: the counts shape all that follows.
+
+        Args:
+            view: the audio tokens as this layer sees them.
+            threshold: what it means is the method's own matter.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CacheView:
+    """What one layer knows of the audio in a batch of prompts it has just attended to.
+
+    Attributes:
+        rows: token counts of each prompt.
+        received: attention that each audio token received from all queries, summed over the query
+            heads of each key head, (batch, kv_heads, audio), float32, rows padded on the right;
+            None unless asked for.
+        device: where plans are made.
+    """
+
+    rows: tuple[PromptLengths, ...]
+    received: Tensor | None
+    device: torch.device
+
+
+class CacheMethod(ABC):
+    """A way to choose which audio keys and values stay for decoding. Subclasses are frozen.
+
+    Every layer is cut as soon as it has read the prompt, once; text and generated tokens stay.
+
+    Attributes:
+        name: as the user types it.
+        needs: the signals that `plan` reads; `received` is the only one there is.
+        scoring: what they cost, for the cost model.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Signal]] = frozenset()
+    scoring: ClassVar[Scoring] = Scoring()
+
+    @abstractmethod
+    def plan(self, view: CacheView, kept: Sequence[int]) -> CachePlan:
+        """Which tokens stay, so that every head of row b keeps exactly `kept[b]` of them.
+
+        Args:
+            view: the audio as this layer sees it.
+            kept: 1 <= kept[b] <= view.rows[b].audio; 0 where a row has no audio.
         """

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .cache import ReducedCache, Reduction
+from .cache import PromptCache, ReducedCache, Reduction, Threshold
+from .evicting import EvictedCache, Eviction, prompt_cache
 from .layers import reducing
 
-__all__ = ["ReducedCache", "Reduction", "reducing"]
+__all__ = [
+    "EvictedCache",
+    "Eviction",
+    "PromptCache",
+    "ReducedCache",
+    "Reduction",
+    "Threshold",
+    "prompt_cache",
+    "reducing",
+]

@@ -116,10 +116,11 @@ def received_attention(
     bias: Tensor | None,
     scale: float,
 ) -> Tensor:
-    """Attention that each audio token received: softmax summed over all heads and real queries.
+    """Attention that each audio token received: softmax summed over heads and real queries.
 
-    FastAdaSP's merge weight (arXiv 2410.03007; `methods.md` calls it w_j): the column sum of the
-    causal attention matrix, not divided by the number of queries that can see the column.
+    The column sum of the causal attention matrix, not divided by the number of queries that can see
+    the column. Summed over the key heads too, it is FastAdaSP's merge weight (arXiv 2410.03007);
+    apart for each key head it is H2O's score (arXiv 2306.14048).
 
     Args:
         query: (batch, heads, tokens, head_dim), after rotary embedding.
@@ -130,13 +131,13 @@ def received_attention(
         scale: factor on the scores.
 
     Returns:
-        (batch, audio), float32; a row's padding holds 0.
+        (batch, kv_heads, audio), float32; a row's padding holds 0.
     """
     batch, heads, tokens, head_dim = query.shape
     kv_heads = key.shape[1]
     keys = columns.gather(key, 2).transpose(-1, -2).float()
     extra = None if bias is None else columns.gather(bias, 1)[:, None, None, :].float()
-    total = torch.zeros(batch, columns.width, device=query.device)
+    total = torch.zeros(batch, kv_heads, columns.width, device=query.device)
     first = min(columns.start)
     for begin in range(first, tokens, SCORE_CHUNK):
         end = min(tokens, begin + SCORE_CHUNK)
@@ -156,7 +157,7 @@ def received_attention(
         if settled < seen:
             unseen = _unseen(columns, range(begin, end), range(settled, seen), query.device)
             share[..., settled:].masked_fill_(unseen, -torch.inf)
-        total[:, :seen] += share.exp_().view(batch, -1, seen).sum(1)
+        total[..., :seen] += share.exp_().view(batch, kv_heads, -1, seen).sum(2)
     return total
 
 

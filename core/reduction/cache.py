@@ -16,10 +16,25 @@ from transformers import Cache
 
 from ..flops import PromptLengths
 from ..merge import Plan
-from ..methods import EncoderScores, Method
+from ..methods import EncoderScores, Method, ThresholdMethod
 from .attention import AudioColumns
 from .growing import GrowingLayer
 from .masks import Masks, Tails
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A method that decides by itself how many tokens stay, at one place.
+
+    Attributes:
+        method: makes the plan.
+        value: what it decides by.
+        place: 0 = the decoder's input, l + 1 = layer l.
+    """
+
+    method: ThresholdMethod
+    value: float
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +48,14 @@ class Reduction:
         size_bias: add log(size) to the attention scores of merged tokens (ToMe's proportional
             attention, Bolya et al., ICLR 2023).
         shortcut: run the last layer of a prefill for its last position only (see `last`).
+        threshold: what decides in place of the counts that a prompt comes with.
     """
 
     method: Method
     positions: str = "keep"
     size_bias: bool = False
     shortcut: bool = True
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,57 +147,31 @@ class PromptState:
         return source.masked_fill(column < pad, 0)
 
 
-class ReducedCache(Cache):  # type: ignore[misc]
-    """Per-layer KV cache whose prompt is reduced while the decoder prefills it.
-
-    Layer l holds the tokens that entered its attention, so deeper layers hold fewer. The prompt is
-    held once, whatever the number of beams.
+class PromptCache(Cache):  # type: ignore[misc]
+    """Per-layer KV cache of a batch of prompts, each held once, whatever the number of beams.
 
     Attributes:
-        reduction: what to do.
-        encoder: attention in the encoder, for methods that ask for it.
         rows: token counts of each prompt before anything was removed.
-        kept: audio tokens of each row entering each layer, then leaving the last one.
         state: the batch as the next layer of the prefill sees it.
-        prompts: the batch as each prefilled layer saw it.
-        last_position: whether only the last position's output is wanted of the prefill (see
-            `last.shortens`); said by whoever runs it.
+        prompts: the batch as each prefilled layer holds it.
         masks: the masks that its layers ask for.
         beams: decode rows per prompt row; 0 until the prompts are complete.
         configs: see `decoding.attending_by`.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[PromptLengths],
-        kept: Sequence[Sequence[int]],
-        reduction: Reduction,
-        encoder: EncoderScores | None = None,
-    ) -> None:
+    def __init__(self, rows: Sequence[PromptLengths], size_bias: bool = False) -> None:
         super().__init__(layer_class_to_replicate=GrowingLayer)
-        self.reduction = reduction
-        self.encoder = encoder
-        self.kept = tuple(tuple(row) for row in kept)
         self.rows = tuple(rows)
         self.state = PromptState(self.rows)
         self.prompts: list[PromptState] = []
-        self.last_position = False
-        self.masks = Masks(reduction.size_bias)
+        self.masks = Masks(size_bias)
         self.beams = 0
         self.configs: dict[int, Any] = {}
 
     @property
     def reduces(self) -> bool:
-        """Whether any token of any row goes."""
-        return any(counts[-1] < row.audio for counts, row in zip(self.kept, self.rows, strict=True))
-
-    @property
-    def wanted(self) -> tuple[int, ...]:
-        """Audio tokens of each row that are to be left at the place which the prefill has come to.
-
-        That is the decoder's input, or the layer whose entry in `prompts` was made last.
-        """
-        return tuple(row[len(self.prompts)] for row in self.kept)
+        """Whether anything of any row goes, so that layers need masks of their own."""
+        return False
 
     def seen_by(self, layer: int) -> PromptState:
         """The prompts as this layer holds them."""
@@ -189,7 +180,7 @@ class ReducedCache(Cache):  # type: ignore[misc]
     def begin(self, beams: int, steps: int, device: torch.device) -> None:
         """End the prompts: at most `steps` tokens of `beams` beams a row will follow."""
         self.beams = beams
-        self.masks.begin(Tails(len(self.kept), beams, device))
+        self.masks.begin(Tails(len(self.rows), beams, device))
         for layer in self.layers:
             layer.share(beams, steps)
 
@@ -201,3 +192,70 @@ class ReducedCache(Cache):  # type: ignore[misc]
     def tail(self) -> int:
         """Slots that each row's generated tokens take in every layer."""
         return max((layer.tail for layer in self.layers), default=0)
+
+
+class ReducedCache(PromptCache):
+    """Cache of prompts that are reduced while the decoder prefills them.
+
+    Layer l holds the tokens that entered its attention, so deeper layers hold fewer.
+
+    Attributes:
+        reduction: what to do.
+        encoder: attention in the encoder, for methods that ask for it.
+        kept: audio tokens of each row entering each layer, then leaving the last one; behind a
+            threshold's place they are known once the prefill has passed it.
+        last_position: whether only the last position's output is wanted of the prefill (see
+            `last.shortens`); said by whoever runs it.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[PromptLengths],
+        kept: Sequence[Sequence[int]],
+        reduction: Reduction,
+        encoder: EncoderScores | None = None,
+    ) -> None:
+        super().__init__(rows, reduction.size_bias)
+        self.reduction = reduction
+        self.encoder = encoder
+        self.kept = tuple(tuple(row) for row in kept)
+        self.last_position = False
+
+    @property
+    def reduces(self) -> bool:
+        """Whether any token of any row goes, or may go."""
+        rows = zip(self.kept, self.rows, strict=True)
+        fewer = any(counts[-1] < row.audio for counts, row in rows)
+        return fewer or self.reduction.threshold is not None
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """Audio tokens of each row that are to be left at the place which the prefill has come to.
+
+        That is the decoder's input, or the layer whose entry in `prompts` was made last.
+        """
+        return tuple(row[len(self.prompts)] for row in self.kept)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a threshold decides at the place which the prefill has come to."""
+        threshold = self.reduction.threshold
+        return threshold is not None and threshold.place == len(self.prompts)
+
+    @property
+    def acts(self) -> bool:
+        """Whether tokens go at that place."""
+        return self.decides or self.wanted != self.state.columns.length
+
+    def settle(self, left: Sequence[int]) -> None:
+        """Note what a threshold left of each row: no more goes behind it."""
+        place = len(self.prompts)
+        self.kept = tuple(
+            (*row[:place], *[count] * (len(row) - place))
+            for row, count in zip(self.kept, left, strict=True)
+        )
+
+    @property
+    def held(self) -> tuple[tuple[int, ...], ...]:
+        """Audio tokens of each row in each layer's cache."""
+        return tuple(row[:-1] for row in self.kept)

@@ -77,6 +77,12 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
         return self.keys, self.values
 
+    def hold(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Hold these tokens, (rows, kv_heads, any, head_dim), and free all that was held."""
+        self.length = 0
+        self.lazy_initialization(key_states, value_states)
+        self.update(key_states, value_states)
+
     def _by_row(self, states: Tensor) -> Tensor:
         """A slot for each beam: (rows * beams, heads, 1, dim) -> (rows, heads, beams, dim)."""
         if self.beams == 1:

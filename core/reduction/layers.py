@@ -1,8 +1,8 @@
-"""`reducing(...)`: the decoder layers of a model reduce audio tokens while a `ReducedCache` fills.
+"""`reducing(...)`: the decoder layers of a model reduce audio tokens while a `PromptCache` fills.
 
 The only code that touches a model. A layer that merges is split between attention and MLP; every
 other layer runs its own forward with the positions and the mask of the shorter sequence. What goes
-at the input goes as the first layer is entered. Without a `ReducedCache`, or with one that removes
+at the input goes as the first layer is entered. Without a `PromptCache`, or with one that removes
 nothing, every layer runs exactly as before.
 """
 
@@ -10,34 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AttentionInterface
 
-from ..methods import AudioView, Signal
-from .attention import (
-    AudioColumns,
-    attend,
-    attend_plainly,
-    last_query_attention,
-    received_attention,
-)
-from .cache import PromptState, ReducedCache
+from ..merge import Plan
+from ..methods import AudioView
+from .cache import PromptCache, PromptState, ReducedCache
+from .collecting import COLLECTING, Collected, collecting_attention
 from .decoding import SHARED, attending_by, decode_layer, shared_attention
+from .evicting import EvictedCache, evicting_layer
 from .last import SKIPPED, last_layer, shortens, skipped_attention
 from .masks import log_sizes
 
-_BACKEND = "fastadasp"
 _MISSING = object()
 
 
 @contextmanager
 def reducing(decoder: Any) -> Iterator[None]:
-    """Let the layers of `decoder` reduce prompts that come with a `ReducedCache`.
+    """Let the layers of `decoder` reduce prompts that come with a `PromptCache`.
 
     Args:
         decoder: a transformers decoder with `.layers` of the pre-norm kind (`input_layernorm`,
@@ -45,7 +39,7 @@ def reducing(decoder: Any) -> Iterator[None]:
 
     The model is left exactly as it was, also after an exception.
     """
-    AttentionInterface.register(_BACKEND, _collecting_attention)
+    AttentionInterface.register(COLLECTING, collecting_attention)
     AttentionInterface.register(SHARED, shared_attention)
     AttentionInterface.register(SKIPPED, skipped_attention)
     layers = list(decoder.layers)
@@ -71,11 +65,26 @@ def _forward(
 ) -> Tensor:
     """What a decoder layer does inside `reducing`."""
     cache = kwargs.get("past_key_values")
-    if isinstance(cache, ReducedCache) and cache.beams:
+    if isinstance(cache, PromptCache) and cache.beams:
         return decode_layer(layer, plain, index, hidden_states, args, kwargs)
-    if not isinstance(cache, ReducedCache) or not cache.reduces:
-        return plain(hidden_states, *args, **kwargs)
-    if index == 0 and cache.wanted != cache.state.columns.length:
+    if isinstance(cache, EvictedCache) and cache.reduces:
+        return evicting_layer(layer, plain, hidden_states, args, kwargs)
+    if isinstance(cache, ReducedCache) and cache.reduces:
+        return _reducing_layer(layer, plain, index, hidden_states, args, kwargs)
+    return plain(hidden_states, *args, **kwargs)
+
+
+def _reducing_layer(
+    layer: Any,
+    plain: Callable[..., Tensor],
+    index: int,
+    hidden_states: Tensor,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Tensor:
+    """A layer of a prefill some of whose audio tokens go."""
+    cache: ReducedCache = kwargs["past_key_values"]
+    if index == 0 and cache.acts:
         hidden_states = _merge(hidden_states, _input_view(hidden_states, cache), cache)
     state = cache.state
     cache.prompts.append(state)
@@ -83,7 +92,7 @@ def _forward(
     if shortens(layer, cache, index):
         return last_layer(layer, plain, hidden_states, args, kwargs)
     kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
-    if cache.wanted == state.columns.length:
+    if not cache.acts:
         return plain(hidden_states, *args, **kwargs)
     return _merging_layer(layer, hidden_states, kwargs)
 
@@ -95,7 +104,7 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
     scale = getattr(layer, "residual_multiplier", 1.0)
     bias = log_sizes(state) if reduction.size_bias else None
     collected = Collected(state.columns, bias, reduction.method.needs)
-    with attending_by(layer.self_attn, _BACKEND, {}):
+    with attending_by(layer.self_attn, COLLECTING, {}):
         attended, _ = layer.self_attn(
             hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
         )
@@ -108,12 +117,21 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
 
 def _merge(hidden: Tensor, view: AudioView, cache: ReducedCache) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
-    state, kept = cache.state, cache.wanted
+    state, plan = cache.state, _plan(view, cache)
+    cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
+    return state.splice(hidden, plan.mean(view.states), cache.state)
+
+
+def _plan(view: AudioView, cache: ReducedCache) -> Plan:
+    threshold, kept = cache.reduction.threshold, cache.wanted
+    if threshold is not None and cache.decides:
+        plan = threshold.method.decide(view, threshold.value)
+        cache.settle(plan.kept)
+        return plan
     plan = cache.reduction.method.plan(view, kept)
     if plan.kept != kept:
         raise ValueError(f"the method kept {plan.kept} audio tokens where {kept} were asked for")
-    cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
-    return state.splice(hidden, plan.mean(view.states), cache.state)
+    return plan
 
 
 def _layer_view(hidden: Tensor, collected: Collected, state: PromptState) -> AudioView:
@@ -122,7 +140,7 @@ def _layer_view(hidden: Tensor, collected: Collected, state: PromptState) -> Aud
         lengths=columns.length,
         keys=collected.keys,
         states=columns.gather(hidden, 1),
-        received=collected.received,
+        received=None if collected.received is None else collected.received.sum(1),
         last_query=collected.last_query,
         sizes=columns.gather(state.sizes_on(hidden.device), 1),
     )
@@ -142,53 +160,6 @@ def _input_view(hidden: Tensor, cache: ReducedCache) -> AudioView:
         at_input=True,
         encoder=cache.encoder,
     )
-
-
-@dataclass(slots=True)
-class Collected:
-    """What the attention of a merging layer brings back.
-
-    Attributes:
-        columns: where the audio stands.
-        bias: added to the scores of each key, (batch, width), or None.
-        wanted: what the method asks for.
-        keys: audio keys after rotary embedding, (batch, kv_heads, audio, head_dim).
-        received: see `received_attention`.
-        last_query: see `last_query_attention`.
-    """
-
-    columns: AudioColumns
-    bias: Tensor | None
-    wanted: frozenset[Signal]
-    keys: Tensor = field(default_factory=lambda: torch.empty(0))
-    received: Tensor | None = None
-    last_query: Tensor | None = None
-
-
-def _collecting_attention(  # noqa: PLR0913
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    collected: Collected,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention backend of a merging layer, in the form that transformers calls it."""
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    collected.keys = collected.columns.gather(key, 2)
-    if not collected.wanted:
-        output = attend_plainly(query, key, value, attention_mask, scale)
-        return output.transpose(1, 2).contiguous(), None
-    output, lse = attend(query, key, value, attention_mask, scale)
-    seen = (query, key, lse, collected.columns, collected.bias, scale)
-    if Signal.RECEIVED in collected.wanted:
-        collected.received = received_attention(*seen)
-    if Signal.LAST_QUERY in collected.wanted:
-        collected.last_query = last_query_attention(*seen)
-    return output.transpose(1, 2).contiguous(), None
 
 
 def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tensor, Tensor]:

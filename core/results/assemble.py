@@ -138,7 +138,7 @@ def _with_costs(record: Transcript, heard: Heard, costs: Sequence[Cost]) -> Tran
         latency=latency,
         tokens=_tokens(costs, latency.decode_s),
         flops=_flops(costs, record.flops.reduction_target),
-        memory=_memory(costs),
+        memory=_memory(costs, record.memory.reduction_target),
     )
 
 
@@ -173,12 +173,21 @@ def _flops(costs: Sequence[Cost], target: float) -> Flops:
     )
 
 
-def _memory(costs: Sequence[Cost]) -> Memory:
+def _memory(costs: Sequence[Cost], target: float) -> Memory:
     if not costs:
-        return Memory()
+        return Memory(reduction_target=target)
     largest = max(costs, key=lambda cost: cost.kv_bytes_full)
-    peak = max(cost.peak_bytes for cost in costs)
-    return Memory(largest.kv_bytes_full, largest.kv_bytes, peak or None)
+    held = _ratio(
+        sum(cost.prompt_kv_bytes for cost in costs),
+        sum(cost.prompt_kv_bytes_full for cost in costs),
+    )
+    return Memory(
+        kv_bytes_full=largest.kv_bytes_full,
+        kv_bytes=largest.kv_bytes,
+        peak_bytes=max(cost.peak_bytes for cost in costs) or None,
+        reduction_target=target,
+        reduction=None if held is None else round(1 - held, 6),
+    )
 
 
 def _ratio(over: float | None, under: float | None) -> float | None:

@@ -206,6 +206,7 @@ class _Study:
             spent=spent(records),
             scores=scores(counted, base, self._course.draws, self._course.seed),
             failed=tuple(record.id for record in records if record.status != "ok"),
+            cuts_cache=how.cuts_cache,
         )
         return point, counted
 
@@ -247,6 +248,7 @@ def _point_name(config: RunConfig, revision: str | None) -> str:
     how = config.reduction
     words = ["full"]
     if how.method != "none":
-        words = [how.method, how.schedule, how.positions, f"{how.reduce:g}"]
+        placed = [word for word in (how.schedule, how.positions) if word]
+        words = [how.method, *placed, f"{how.reduce:g}"]
     whole = f"{config.settings_hash}/{revision}"
     return "-".join([*words, hashlib.sha256(whole.encode()).hexdigest()[:8]])

@@ -8,7 +8,7 @@ from itertools import product
 
 import presets as library
 
-from ..config import RunConfig
+from ..config import CACHE_METHODS, RunConfig
 from ..flags import Flags, resolve
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -20,9 +20,10 @@ class Grid:
     """What to compare; where a tuple is empty, the task's default preset decides.
 
     Attributes:
-        levels: cuts of prefill FLOPs; 0, the full model, is always there.
+        levels: cuts of prefill FLOPs, or of KV bytes; 0, the full model, is always there.
         methods: names, or `all`.
-        schedules: once | constant | decay | input.
+        schedules: once | constant | decay | input; like the next two, nothing to methods that cut
+            the KV cache.
         positions: keep | reindex.
         start_layers: first reduced layers.
         presets: presets as they are shipped, each for the tasks that it is meant for.
@@ -57,11 +58,11 @@ class Grid:
         Raises:
             UsageError: no such method.
         """
-        from ..methods import METHODS, get_method
+        from ..methods import METHODS, check_name
 
-        names = tuple(METHODS) if self.methods == (ALL,) else self.methods
+        names = (*METHODS, *CACHE_METHODS) if self.methods == (ALL,) else self.methods
         for name in names:
-            get_method(name)
+            check_name(name)
         return names
 
     def _combined(self, task: str, common: Flags) -> Iterator[RunConfig]:
@@ -75,8 +76,9 @@ class Grid:
             self.start_layers or (None,),
             [level for level in self.levels or LEVELS if level],
         ):
-            said = Flags({**common, "task": task, "method": method, "schedule": schedule})
-            said.update({"positions": positions, "start_layer": start, "reduce": level})
+            said = Flags({**common, "task": task, "method": method, "reduce": level})
+            if method not in CACHE_METHODS:
+                said.update({"schedule": schedule, "positions": positions, "start_layer": start})
             yield resolve(**said)
 
     def _shipped(self, task: str, common: Flags) -> Iterator[RunConfig]:

@@ -111,9 +111,10 @@ def _legend(figure: Any, axes: Sequence[Any]) -> None:
 def lines(points: Sequence[Point]) -> list[Line]:
     """The reduced points by what they share beside the level, in order of the measured cut.
 
+    Those that cut the KV cache alone have no place on an axis of prefill FLOPs.
     A line's name says only what tells it from the others; a method is always named.
     """
-    reduced = [point for point in points if point.method is not None]
+    reduced = [point for point in points if point.method is not None and not point.cuts_cache]
     by_setting: dict[tuple[str, ...], list[Point]] = {}
     for point in reduced:
         by_setting.setdefault(_setting(point), []).append(point)

@@ -44,6 +44,11 @@ class Spent:
     prefill_s: Seconds
     decode_s: Seconds
 
+    @property
+    def kv_cut(self) -> float:
+        """Share of the KV bytes that went, those of generated tokens counted in."""
+        return _cut(self.kv_bytes, self.kv_bytes_full)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -52,10 +57,11 @@ class Point:
     Attributes:
         preset: that the settings started from, and `overrides` the flags on top.
         method, schedule, positions, start_layer: how it was reduced; None for the full model.
-        asked: cut of prefill FLOPs that was asked for.
+        asked: cut that was asked for, of prefill FLOPs or, with `cuts_cache`, of KV bytes.
         spent: what it cost.
         scores: of every measure of the task.
         failed: recordings that failed or were done in part; what they lack counts as empty.
+        cuts_cache: whether the method cuts the KV cache behind a full prefill.
     """
 
     preset: str
@@ -68,6 +74,7 @@ class Point:
     spent: Spent
     scores: tuple[Score, ...]
     failed: tuple[str, ...] = ()
+    cuts_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Row:
     reduce: float
     num_beams: int
     reduction: float = 0.3
+    kv_reduction: float = 0.25
     rtf: float = 0.5
     encode_s: float = 1.0
     prefill_s: float = 2.0
@@ -96,6 +97,17 @@ def test_profile_is_a_table_or_an_object(cli: Any, measured: Any) -> None:
     assert config.reduction.method == "fastadasp"
     data = json.loads(cli("profile", measured.file, "--json").stdout)
     assert (data["device"], data["audio_s"], len(data["rows"])) == ("cpu", 4.0, 6)
+
+
+def test_profile_shows_the_cut_that_a_method_is_about(cli: Any, measured: Any) -> None:
+    tokens = cli("profile", measured.file, "--reduce", "0,0.3").stdout
+    assert "KV cut" not in tokens and "25.0%" not in tokens
+    cache = cli("profile", measured.file, "--reduce", "0,0.3", "--method", "h2o").stdout
+    assert "KV cut" in cache
+    assert (cache.count("25.0%"), cache.count("30.0%")) == (2, 1)
+    refused = cli("profile", measured.file, "--method", "h2o", "--schedule", "once")
+    assert refused.exit_code == 2
+    assert "leave out --schedule" in refused.stderr
 
 
 def test_profile_of_the_preset_none_has_a_method_for_its_levels(cli: Any, measured: Any) -> None:

@@ -165,7 +165,7 @@ def test_nothing_is_refused_where_nothing_is_reduced(lm: SpeechLM) -> None:
 def test_the_method_decides_on_the_size_bias_unless_told(lm: SpeechLM) -> None:
     def biased(name: str, said: bool | None) -> bool:
         reduction = ReductionConfig(name, "once", 0.3, "keep", 0.0, size_bias=said)
-        return Engine(lm, config(reduction=reduction)).reduction.size_bias
+        return Engine(lm, config(reduction=reduction)).reducer.how.size_bias
 
     assert biased("ward", None)
     assert not biased("fastadasp", None)

@@ -59,7 +59,7 @@ def test_a_batch_gives_what_single_segments_give(lm: SpeechLM, layer: int) -> No
         together = audio_features(engine, ready, target)
         alone = [audio_features(engine, engine.prepare([one]), target) for one in segments()]
     states = torch.cat([one.states for one in alone])
-    budgets = engine.budgets(ready.lengths, target)
+    budgets = engine.reducer.budgets(ready.lengths, target)
     torch.testing.assert_close(together.states, states, atol=1e-4, rtol=1e-4)
     assert together.flops == sum(one.flops for one in alone)
     cut = 1 - together.flops / together.full_flops

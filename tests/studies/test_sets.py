@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.errors import UsageError
-from core.methods import METHODS
+from core.methods import CACHE_METHODS, METHODS
 from core.studies.grid import Grid, check
 from core.studies.sets import find_blocks, find_sets
 from tests.studies.fakes import make_set
@@ -111,8 +111,9 @@ def test_the_task_decides_where_nothing_was_said() -> None:
 def test_every_combination_is_a_point() -> None:
     grid = Grid((0.2,), ("all",), ("once", "decay"), ("keep", "reindex"), (0, 2))
     found = settings(grid)
-    assert len(found) == len(set(found)) == 8 * len(METHODS)
+    assert len(found) == len(set(found)) == 8 * len(METHODS) + len(CACHE_METHODS)
     assert ("fastadasp", "decay", "reindex", 2, 0.2) in found
+    assert ("h2o", None, None, None, 0.2) in found
 
 
 def test_presets_as_they_are_shipped() -> None:

@@ -1,0 +1,67 @@
+"""The attention of a prefill layer that also brings back what a method asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..methods import Signal
+from .attention import (
+    AudioColumns,
+    attend,
+    attend_plainly,
+    last_query_attention,
+    received_attention,
+)
+
+COLLECTING = "fastadasp"
+
+
+@dataclass(slots=True)
+class Collected:
+    """What the attention of a layer brings back.
+
+    Attributes:
+        columns: where the audio stands.
+        bias: added to the scores of each key, (batch, width), or None.
+        wanted: what the method asks for.
+        keys: audio keys after rotary embedding, (batch, kv_heads, audio, head_dim).
+        received: see `received_attention`.
+        last_query: see `last_query_attention`.
+    """
+
+    columns: AudioColumns
+    bias: Tensor | None
+    wanted: frozenset[Signal]
+    keys: Tensor = field(default_factory=lambda: torch.empty(0))
+    received: Tensor | None = None
+    last_query: Tensor | None = None
+
+
+def collecting_attention(  # noqa: PLR0913
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    collected: Collected,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention backend of a collecting layer, in the form that transformers calls it."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    collected.keys = collected.columns.gather(key, 2)
+    if not collected.wanted:
+        output = attend_plainly(query, key, value, attention_mask, scale)
+        return output.transpose(1, 2).contiguous(), None
+    output, lse = attend(query, key, value, attention_mask, scale)
+    seen = (query, key, lse, collected.columns, collected.bias, scale)
+    if Signal.RECEIVED in collected.wanted:
+        collected.received = received_attention(*seen)
+    if Signal.LAST_QUERY in collected.wanted:
+        collected.last_query = last_query_attention(*seen)
+    return output.transpose(1, 2).contiguous(), None

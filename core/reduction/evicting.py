@@ -1,0 +1,141 @@
+"""Caches that keep a part of what their layers read: the prompt runs whole, decoding meets less.
+
+Each layer is cut as soon as its attention is done, so at no time more than one of them is held
+whole. What stays is copied out; the buffers of the full length are freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from ..evict import CachePlan
+from ..flops import PromptLengths
+from ..methods import CacheMethod, CacheView, EncoderScores
+from .cache import PromptCache, PromptState, ReducedCache, Reduction
+from .collecting import COLLECTING, Collected
+from .decoding import attending_by
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """How the caches of a prompt are cut.
+
+    Attributes:
+        method: makes the plans.
+    """
+
+    method: CacheMethod
+
+
+class EvictedCache(PromptCache):
+    """Cache of prompts that keeps some of their audio, in each key head what its plan says.
+
+    Attributes:
+        eviction: what to do.
+        held: audio tokens of each row that each layer keeps.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[PromptLengths],
+        held: Sequence[Sequence[int]],
+        eviction: Eviction,
+    ) -> None:
+        super().__init__(rows)
+        self.eviction = eviction
+        self.held = tuple(tuple(row) for row in held)
+        self._states = {self.state.columns.length: self.state}
+
+    @property
+    def reduces(self) -> bool:
+        """Whether any key of any row goes."""
+        return any(min(held) < row.audio for held, row in zip(self.held, self.rows, strict=True))
+
+    @property
+    def kept(self) -> tuple[tuple[int, ...], ...]:
+        """Audio tokens of each row entering each layer, then leaving the last one: all of them."""
+        return tuple(
+            (row.audio,) * (len(held) + 1) for row, held in zip(self.rows, self.held, strict=True)
+        )
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """Audio tokens of each row that the layer under way is to keep."""
+        return tuple(row[len(self.prompts)] for row in self.held)
+
+    def evict(self, received: Tensor | None) -> None:
+        """Cut the layer that was filled last.
+
+        Args:
+            received: see `CacheView.received`.
+        """
+        layer, kept = self.layers[len(self.prompts)], self.wanted
+        view = CacheView(self.rows, received, layer.device)
+        plan = self.eviction.method.plan(view, kept)
+        if plan.kept != kept:
+            raise ValueError(f"the method kept {plan.kept} keys where {kept} were asked for")
+        # layers that hold equally many share a state, and with it the masks
+        after = self._states.setdefault(kept, self._holding(kept))
+        layer.hold(*(self._left(states, plan, after) for states in (layer.keys, layer.values)))
+        self.prompts.append(after)
+
+    def keep_all(self) -> None:
+        """Leave the layer that was filled last as it is."""
+        self.prompts.append(self.state)
+
+    def _holding(self, kept: Sequence[int]) -> PromptState:
+        rows = zip(self.rows, kept, strict=True)
+        return PromptState(tuple(replace(row, audio=audio) for row, audio in rows))
+
+    def _left(self, states: Tensor, plan: CachePlan, after: PromptState) -> Tensor:
+        """What stays of (rows, kv_heads, width, head_dim), right-aligned as `after` says."""
+        audio = plan.gather(self.state.columns.gather(states, 2))
+        spliced = self.state.splice(states.transpose(1, 2), audio.transpose(1, 2), after)
+        return spliced.transpose(1, 2)
+
+
+def prompt_cache(
+    rows: Sequence[PromptLengths],
+    counts: Sequence[Sequence[int]],
+    how: Reduction | Eviction,
+    encoder: EncoderScores | None = None,
+) -> ReducedCache | EvictedCache:
+    """An empty cache for prompts of which only the last position's output is wanted.
+
+    Args:
+        rows: token counts of each prompt.
+        counts: audio tokens of each row: those that each layer's cache is to keep, for an
+            `Eviction`; else those entering each layer, then leaving the last one.
+        how: what becomes of them.
+        encoder: attention in the encoder, for methods that ask for it.
+    """
+    if isinstance(how, Eviction):
+        return EvictedCache(rows, counts, how)
+    cache = ReducedCache(rows, counts, how, encoder)
+    cache.last_position = how.shortcut
+    return cache
+
+
+def evicting_layer(
+    layer: Any,
+    plain: Callable[..., Tensor],
+    hidden: Tensor,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Tensor:
+    """A layer of a prefill, whole: (batch, width, hidden); then its cache is cut."""
+    cache: EvictedCache = kwargs["past_key_values"]
+    kwargs["attention_mask"] = cache.masks.prefill(cache.state, hidden)
+    if cache.wanted == cache.state.columns.length:
+        output = plain(hidden, *args, **kwargs)
+        cache.keep_all()
+        return output
+    collected = Collected(cache.state.columns, None, cache.eviction.method.needs)
+    with attending_by(layer.self_attn, COLLECTING, {}):
+        output = plain(hidden, *args, collected=collected, **kwargs)
+    cache.evict(collected.received)
+    return output
