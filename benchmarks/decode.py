@@ -27,7 +27,9 @@ from torch import Tensor
 
 from benchmarks.prefill import AFTER, BEFORE, SMALL, audio_like, config_of
 from core.engine import cost
-from core.engine.generate import Decoder, beam_search, greedy, prefill
+from core.engine.beams import beam_search
+from core.engine.generate import Decoder, prefill
+from core.engine.greedy import greedy
 from core.flops import DecoderShape, PromptLengths
 from core.methods import get_method
 from core.reduction import Reduction, reducing
