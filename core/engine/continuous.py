@@ -95,7 +95,14 @@ class Continuous:
             if self._runner.beams > 1:
                 self._done.extend(self._runner.search(start, group))
         except Exception as error:
-            self._back_off(group, self._under_way, error)
+            if len(group) == 1 or out_of_memory(error):
+                self._back_off(group, self._under_way, error)
+                return
+            # one of them is to blame, whoever is being decoded is not
+            self._gave_up(group)
+            half = len(group) // 2
+            self._start(group[:half])
+            self._start(group[half:])
             return
         self._room.settle()
         if self._runner.beams == 1:
@@ -142,8 +149,7 @@ class Continuous:
 
     def _back_off(self, group: list[Job], beside: Sequence[Job], error: Exception) -> None:
         """Let a group that failed try again in smaller company; alone, it has failed for good."""
-        with suppress(RuntimeError):  # a device that fails for good fails here too
-            self._runner.gave_up(group)
+        self._gave_up(group)
         rows, memory = [*beside, *group], out_of_memory(error)
         if len(rows) == 1 or (len(group) == 1 and not memory):
             self._room.forgive()
@@ -155,6 +161,10 @@ class Continuous:
             for job in group:
                 job.most = len(group) // 2
         self._waiting.put_back(group)
+
+    def _gave_up(self, group: Sequence[Job]) -> None:
+        with suppress(RuntimeError):  # a device that is lost for good fails here too
+            self._runner.gave_up(group)
 
 
 def _wanted(jobs: Sequence[Job]) -> int:

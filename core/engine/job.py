@@ -23,7 +23,7 @@ class Job:
         budget: what is kept of the prompt in each layer.
         cap: most new tokens.
         size: bytes that its row takes at its fullest, see `memory.row_bytes`.
-        most: rows it may stand among; fewer once it was there when something failed.
+        most: rows it may stand among; fewer once it was there when a step failed.
         company: most rows it stood among, itself included.
         encoder_flops: its own, padding in its group included.
         spent: its shares of the time.

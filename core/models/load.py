@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 _FOLDER = Path(__file__).parent
-_NOT_FAMILIES = frozenset({"base", "load", EMBEDDED})
+_NOT_FAMILIES = frozenset({"base", "load", "precision", EMBEDDED})
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -57,7 +57,7 @@ def load_model(
     Args:
         model: `embedded`, a folder, or a hub id.
         device: auto | cpu | cuda | cuda:N | mps.
-        dtype: auto | float32 | bfloat16 | float16.
+        dtype: auto | float32 | bfloat16 | float16; for auto see `precision`.
         offline: look only on this machine.
 
     Raises:
@@ -67,13 +67,15 @@ def load_model(
 
     place = str(_FOLDER / EMBEDDED) if model == EMBEDDED else model
     where = _device(device)
-    number = _dtype(dtype, where)
+    if dtype not in ("auto", *_DTYPES):
+        raise StartError(f"unknown dtype '{dtype}'; choose one of auto, {', '.join(_DTYPES)}")
     local = offline or Path(place).is_dir()
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
     try:
         config = AutoConfig.from_pretrained(place, local_files_only=local)
         family = _family(config.model_type)
+        number = _dtype(dtype, config, where)
         lm = _build(family, model, place, local, config, number)
     except StartError:
         raise
@@ -135,13 +137,13 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def _dtype(name: str, config: Any, device: torch.device) -> torch.dtype:
     import torch
 
+    from .precision import automatic
+
     if name == "auto":
-        name = {"cuda": "bfloat16", "mps": "float16"}.get(device.type, "float32")
-    if name not in _DTYPES:
-        raise StartError(f"unknown dtype '{name}'; choose one of auto, {', '.join(_DTYPES)}")
+        return automatic(_architecture(config), config, device)
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core.config import ReductionConfig
-from core.engine import Engine, cost, greedy
+from core.engine import Engine, cost, greedy, memory
 from core.engine.batching import Waiting
 from core.engine.generate import prefill
 from core.engine.memory import Room, out_of_memory
@@ -161,6 +161,29 @@ def test_what_does_not_fit_is_halved_and_remembered(
     assert narrow.sizes[:3] == [8, 4, 2]
     assert max(narrow.sizes[2:]) == 2
     assert {piece.batch_size for piece in found} <= {1, 2}
+
+
+@pytest.mark.parametrize("reduce", [0.0, 0.6])
+def test_rows_are_as_many_as_the_memory_holds(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, reduce: float
+) -> None:
+    with Engine(lm, config(0.0, max_new_tokens=None)) as engine:
+        full = max(engine.runner.job(piece).size for piece in segments(1.8))
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 2 * 5.5 * full)
+    with Engine(lm, config(reduce, max_new_tokens=None)) as engine:
+        watched = Watched(monkeypatch, engine)
+        list(engine.transcribe(segments(*[1.8] * 10)))
+    # a shorter cache leaves room for more
+    assert watched.groups[0] > 5 if reduce else watched.groups[0] == 5
+    with Engine(lm, config(reduce, batch_size=10)) as engine:
+        watched = Watched(monkeypatch, engine)
+        list(engine.transcribe(segments(*[1.8] * 10)))
+    assert watched.groups == [10]
+
+
+def test_what_this_machine_has_is_known() -> None:
+    left = memory.available_bytes(torch.device("cpu"))
+    assert left is None or left > 2**20
 
 
 def test_a_segment_too_large_for_the_memory_fails_alone_and_is_forgotten(
