@@ -52,13 +52,9 @@ def read(manifest: Path) -> list[Segment]:
 
 
 def texts(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> dict[str, str]:
-    """Text of every segment, answered in the order and the batches that the engine makes."""
+    """Text of every segment, answered in the order and the company that the engine chooses."""
     with Engine(lm, config) as engine:
-        return {
-            found.recording_id: found.text
-            for batch in engine.batches(segments)
-            for found in engine.run(batch)
-        }
+        return {found.recording_id: found.text for found in engine.transcribe(segments)}
 
 
 @torch.inference_mode()

@@ -89,7 +89,7 @@ class RunConfig:
         reduction: preset and flags together.
         model: id or path.
         device, dtype: `auto` leaves the choice to the model loader.
-        batch_size: segments that go through the model together, None = auto.
+        batch_size: most segments that go through the model together, None = what the memory holds.
         num_beams: beams of the search.
         max_new_tokens: cap for each segment, None = by its length.
         segment: vad | fixed | whole.

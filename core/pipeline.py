@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from .config import RunConfig
-from .errors import StartError, UsageError
+from .errors import UsageError
 from .flags import no_question
 from .reading import ReadAhead, Reading
 from .records import (
@@ -149,9 +149,8 @@ class _Run:
     def _work(self, facts: Facts, engine: Transcriber, todo: Iterator[Recording]) -> None:
         read = self._stages.reader(self._config, facts)
         with ReadAhead(self._usable(todo), read) as readings:
-            for batch in engine.batches(self._segments(readings)):
-                for answer in _answers(engine, batch):
-                    self._take(answer)
+            for answer in engine.transcribe(self._segments(readings)):
+                self._take(answer)
 
     def _undone(self, recordings: Iterator[Recording]) -> Iterator[Recording]:
         for recording in recordings:
@@ -230,20 +229,6 @@ class _Run:
         self._on_event(Event("record", record.id, record.duration or 0.0, record))
         if self._fail_fast and record.status != "ok":
             raise _Stop
-
-
-def _answers(engine: Transcriber, batch: list[Segment]) -> list[Hypothesis]:
-    """The engine's answers; what it did not expect itself costs the batch, not the run."""
-    try:
-        return engine.run(batch)
-    except (UsageError, StartError):
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return [
-            Hypothesis(one.recording_id, one.index, one.start, one.end, "", error=reason)
-            for one in batch
-        ]
 
 
 def _heard(flight: _InFlight) -> Heard:

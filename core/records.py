@@ -77,9 +77,10 @@ class Segment:
 class Cost:
     """What one segment cost, or (added up) one recording.
 
-    Times are this segment's share of its batch, by audio seconds; FLOPs count 2 per multiply-add,
-    attention as the full square; bytes are those of the decoder's KV cache at the end of decoding,
-    of its prompt alone, and of the whole process at its peak.
+    Times are this segment's share of what several went through together: by audio seconds, greedy
+    steps equally. FLOPs count 2 per multiply-add, attention as the full square; bytes are those of
+    the decoder's KV cache at the end of decoding, of its prompt alone, and of the whole process at
+    its peak.
     """
 
     encode_s: Seconds = 0.0
@@ -112,7 +113,7 @@ class Hypothesis:
         start, end: seconds from the recording's beginning.
         text: decoded text, stripped; empty when `error` is set.
         cost: what it took.
-        batch_size: how many segments went through the model together.
+        batch_size: most segments, itself included, that went through the model together with it.
         warnings: names such as `reduction_capped:0.41`, `repetition_retried`, `max_tokens_reached`.
         error: one line when the segment could not be transcribed, else None.
     """
@@ -147,7 +148,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Where the time of a recording went, in seconds (shares of batches, by audio seconds)."""
+    """Where the time of a recording went, in seconds; for what was done together see `Cost`."""
 
     load_audio_s: Seconds = 0.0
     segment_s: Seconds = 0.0

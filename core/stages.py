@@ -27,11 +27,11 @@ _OUTGROW = 1.5
 class Transcriber(Protocol):
     """What the pipeline needs of the engine."""
 
-    def batches(self, segments: Iterator[Segment]) -> Iterator[list[Segment]]:
-        """Group segments across files."""
+    def transcribe(self, segments: Iterator[Segment]) -> Iterator[Hypothesis]:
+        """Answer segments across files, in any order, drawn in a bounded look-ahead.
 
-    def run(self, batch: list[Segment]) -> list[Hypothesis]:
-        """Answer a batch; a segment that cannot be done comes back with its error set."""
+        A segment that cannot be done comes back with its error set.
+        """
 
 
 class Stages(Protocol):

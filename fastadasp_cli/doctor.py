@@ -78,6 +78,26 @@ def _torch() -> Iterator[Finding]:
         yield Finding("mps", "ok", "Apple GPU")
 
 
+def _dtype() -> Iterator[Finding]:
+    """What `--dtype auto` comes to on each device."""
+    try:
+        import torch
+
+        from core.models.precision import MARGIN, SMALL, speedup
+    except (ImportError, OSError):
+        return
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    for device in devices:
+        ratio = speedup(torch.device(device))
+        chosen = "bfloat16" if ratio >= MARGIN else "float32"
+        yield Finding(
+            f"dtype on {device}",
+            "ok",
+            f"auto is {chosen} from {SMALL // 10**6} M parameters up, float32 below:"
+            f" bfloat16 is {ratio:.1f} times as fast",
+        )
+
+
 def _torchaudio() -> Iterator[Finding]:
     """Merely installed beside another torch it breaks `import transformers`, so try it apart."""
     version = _version("torchaudio")
@@ -140,6 +160,7 @@ def _extras() -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _versions,
     _torch,
+    _dtype,
     _torchaudio,
     _transformers,
     _ffmpeg,

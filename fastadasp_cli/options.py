@@ -121,7 +121,11 @@ Device = Annotated[
 ]
 Dtype = Annotated[
     str,
-    typer.Option("--dtype", help="auto | float32 | bfloat16 | float16.", rich_help_panel=MACHINE),
+    typer.Option(
+        "--dtype",
+        help="auto (bfloat16 where that is faster) | float32 | bfloat16 | float16.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Never ask the network.", rich_help_panel=MACHINE)
@@ -131,7 +135,7 @@ BatchSize = Annotated[
     typer.Option(
         "--batch-size",
         metavar="auto|N",
-        help="Segments that go through the model together.",
+        help="Most segments that go through the model together; auto: what the memory holds.",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -2,7 +2,7 @@
 
 A line's text comes back as the answer. Lines that begin with `!` go wrong on purpose:
 `!media why` (the file breaks off), `!crash why` (a bug while reading), `!engine why` (the segment
-fails), `!die why` (the engine raises), `!warn name` (a warning), `!sleep seconds`, `!fatal why`,
+fails), `!warn name` (a warning), `!sleep seconds`, `!fatal why`,
 `!ask` (answers with the question).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,31 +60,21 @@ def _raise(text: str) -> None:
 
 
 class FakeEngine:
-    """Echoes; batches of two across files, longest look-ahead of four."""
+    """Echoes; batches of two across files."""
 
     def __init__(self, log: list[Any]) -> None:
         self._log = log
 
-    def batches(self, segments: Iterator[Segment]) -> Iterator[list[Segment]]:
-        batch: list[Segment] = []
-        for segment in segments:
-            batch.append(segment)
-            if len(batch) == 2:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def run(self, batch: list[Segment]) -> list[Hypothesis]:
-        self._log.append([(segment.recording_id, segment.index) for segment in batch])
-        return [self._answer(segment, len(batch)) for segment in reversed(batch)]
+    def transcribe(self, segments: Iterator[Segment]) -> Iterator[Hypothesis]:
+        source = iter(segments)
+        while batch := list(islice(source, 2)):
+            self._log.append([(segment.recording_id, segment.index) for segment in batch])
+            yield from (self._answer(segment, len(batch)) for segment in reversed(batch))
 
     def _answer(self, segment: Segment, size: int) -> Hypothesis:
         text = segment.samples.astype(np.uint8).tobytes().decode().strip()
         word, _, why = text.partition(" ")
         answer: dict[str, Any] = {"text": text, "cost": COST, "batch_size": size}
-        if word == "!die":
-            raise RuntimeError(why)
         if word == "!sleep":
             time.sleep(float(why))
         if word == "!engine":

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from core.engine.generate import _Steps, beam_search, greedy
+from core.engine.beams import beam_search
+from core.engine.generate import step
+from core.engine.greedy import greedy
 from core.flops import PromptLengths
 from core.methods import CACHE_METHODS, get_cache_method
 from core.reduction import EvictedCache, Eviction, reducing
@@ -56,16 +58,18 @@ def test_every_step_equals_a_full_cache_with_keys_passed_over(tiny_model: Any, n
         answers = greedy(
             decoder_of(tiny_model), run_prefill(tiny_model, batch, held, eviction(name)), [6] * 3
         )
-        steps = _Steps(decoder_of(tiny_model), start, [6] * 3)
-        logits = [start.logits]
-        for step in range(5):
-            logits.append(steps(torch.tensor([answer.ids[step] for answer in answers])))
+        start.cache.begin(1, 5, torch.device("cpu"))
+        logits, decoder = [start.logits], decoder_of(tiny_model)
+        for number in range(5):
+            tokens = torch.tensor([answer.ids[number] for answer in answers])
+            position = torch.tensor(start.lengths) + number
+            logits.append(step(decoder, start.cache, tokens, position))
     for index, answer in enumerate(answers):
         prompt, seen = chosen(tiny_model, batch, index, held[index], name)
-        for step in range(6):
-            expected = oracle.logits_after(tiny_model, prompt, seen, answer.ids[:step])
-            torch.testing.assert_close(logits[step][index], expected.float(), atol=1e-4, rtol=0)
-            assert answer.ids[step] == int(expected.argmax())
+        for number in range(6):
+            expected = oracle.logits_after(tiny_model, prompt, seen, answer.ids[:number])
+            torch.testing.assert_close(logits[number][index], expected.float(), atol=1e-4, rtol=0)
+            assert answer.ids[number] == int(expected.argmax())
 
 
 @each

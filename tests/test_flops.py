@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from core.engine.generate import Decoder, Prefilled, greedy, prefill
+from core.engine.generate import Decoder, Prefilled, prefill
+from core.engine.greedy import greedy
 from core.flops import (
     DecoderShape,
     EncoderShape,

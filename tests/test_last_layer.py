@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.engine.generate import greedy
+from core.engine.greedy import greedy
 from core.methods import get_method
 from core.reduction import Reduction, last, reducing
 from tests.test_reduction import counts, decoder_of, run_prefill

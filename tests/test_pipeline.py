@@ -156,7 +156,6 @@ def test_what_was_read_before_the_break_is_kept(corpus: Any) -> None:
         ("one\n!engine out of memory", "partial", "one"),
         ("!engine out of memory\none", "partial", "one"),
         ("!engine out of memory", "failed", ""),
-        ("!die a bug\none\ntwo", "partial", "two"),
     ],
 )
 def test_a_segment_that_fails_is_said(corpus: Any, text: str, status: str, pred_text: str) -> None:

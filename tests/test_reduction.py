@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from core.engine.generate import Decoder, Prefilled, beam_search, greedy, prefill
+from core.engine.beams import beam_search
+from core.engine.generate import Decoder, Prefilled, prefill
+from core.engine.greedy import greedy
 from core.flops import PromptLengths
 from core.methods import METHODS, get_method
 from core.reduction import ReducedCache, Reduction, reducing

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.engine.generate import beam_search, greedy
+from core.engine.beams import beam_search
+from core.engine.greedy import greedy
 from core.methods import get_method
 from core.reduction import Reduction, masks, reducing
 from core.reduction.decoding import shared_attention

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine
-from core.engine.generate import greedy
+from core.engine.greedy import greedy
 from core.errors import UsageError
 from core.flops import PromptLengths, prefill_flops
 from core.methods import AudioView
@@ -25,7 +25,7 @@ from core.reduction import Reduction, Threshold, reducing
 from core.results.assemble import Heard, assemble
 from core.template import template_of
 from tests import reference
-from tests.engine.test_engine import CARD, segments
+from tests.engine.made import CARD, segments
 from tests.folders import save_tiny
 from tests.reference_methods import Cluster, Seen, chains
 from tests.test_reduction import LAYERS, decoder_of, lengths_of, run_prefill
@@ -135,8 +135,8 @@ def test_the_record_reports_the_measured_cut(lm: SpeechLM, schedule: str) -> Non
         assert 1 <= cost.audio_kept < cost.audio_in
         place = 0 if schedule == "input" else start + 1
         kept = [cost.audio_in] * place + [cost.audio_kept] * (layers + 1 - place)
-        after = cost.prompt_tokens - cost.audio_in - len(engine.before)
-        prompt = PromptLengths(len(engine.before), cost.audio_in, after)
+        after = cost.prompt_tokens - cost.audio_in - len(engine.runner.prompt(None)[0])
+        prompt = PromptLengths(len(engine.runner.prompt(None)[0]), cost.audio_in, after)
         expected = prefill_flops(lm.decoder_shape, prompt, kept, Affinity.scoring)
         assert cost.prefill_flops == expected < cost.prefill_full_flops
         assert cost.prompt_kv_bytes < cost.prompt_kv_bytes_full
@@ -150,7 +150,7 @@ def test_the_record_reports_the_measured_cut(lm: SpeechLM, schedule: str) -> Non
 def test_an_answer_that_loops_is_asked_for_again_without_it(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.engine.engine.loops", lambda ids: True)
+    monkeypatch.setattr("core.engine.runner.loops", lambda ids: True)
     with Engine(lm, config(0.3)) as engine:
         [found] = engine.run(segments(1.9))
     assert "repetition_retried" in found.warnings

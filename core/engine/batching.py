@@ -1,53 +1,51 @@
-"""Groups of segments that go through the model together: similar lengths, bounded look-ahead."""
+"""Who goes next: a bounded look-ahead of the segments, in which like lengths stand together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-import torch
+from .job import Job
 
-from ..errors import FastAdaSPError
-from ..records import Hypothesis, Segment
-
-LOOK_AHEAD = 4
-"""How many batches are read before the first is formed."""
+LOOK_AHEAD, MOST_AHEAD = 4, 128
+"""Batches that are read before the first is formed, and segments that are read at the most."""
 
 
-def batches(segments: Iterable[Segment], size: int) -> Iterator[list[Segment]]:
-    """Groups of at most `size` segments, longest first inside each look-ahead window.
+class Waiting:
+    """Jobs that have not begun; segments of many recordings stand side by side.
 
-    Segments of many recordings may share a batch. Longest first: what does not fit in memory
-    shows at once.
-    """
-    source = iter(segments)
-    while window := list(islice(source, size * LOOK_AHEAD)):
-        window.sort(key=lambda segment: -len(segment.samples))
-        for first in range(0, len(window), size):
-            yield window[first : first + size]
-
-
-def by_halves(
-    batch: Sequence[Segment], work: Callable[[Sequence[Segment]], list[Hypothesis]]
-) -> list[Hypothesis]:
-    """Do a batch; one that fails (out of memory) is halved, a segment that fails alone says so.
+    The first window goes longest first, so that what does not fit in memory shows at once; the
+    next one shortest first, and so on: windows meet at like lengths.
 
     Args:
-        batch: at least one segment.
-        work: answers to segments, in their order; must leave nothing behind when it raises.
+        jobs: drawn lazily, a window at a time.
+        size: rows of a full batch.
     """
-    try:
-        return work(batch)
-    except (FastAdaSPError, RuntimeError, ValueError) as error:
-        if len(batch) == 1:
-            return [_failed(batch[0], error)]
-    torch.cuda.empty_cache()
-    half = len(batch) // 2
-    return by_halves(batch[:half], work) + by_halves(batch[half:], work)
 
+    def __init__(self, jobs: Iterable[Job], size: int) -> None:
+        self._source = iter(jobs)
+        self._size = max(size, min(LOOK_AHEAD * size, MOST_AHEAD))
+        self._window: deque[Job] = deque()
+        self._longest_first = True
 
-def _failed(segment: Segment, error: Exception) -> Hypothesis:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return Hypothesis(
-        segment.recording_id, segment.index, segment.start, segment.end, "", error=reason
-    )
+    def take(self, fits: Callable[[Sequence[Job]], bool]) -> list[Job]:
+        """The next jobs in line, as many as `fits` lets go together; reads on at a window's end."""
+        group: list[Job] = []
+        while self._fill() and fits([*group, self._window[0]]):
+            group.append(self._window.popleft())
+        return group
+
+    def put_back(self, jobs: Sequence[Job]) -> None:
+        """To the head of the line, in this order."""
+        self._window.extendleft(reversed(jobs))
+
+    def _fill(self) -> bool:
+        """Whether anyone waits, after reading the next window if the last one is used up."""
+        if self._window:
+            return True
+        read = list(islice(self._source, self._size))
+        read.sort(key=lambda job: job.segment.duration, reverse=self._longest_first)
+        self._longest_first = not self._longest_first
+        self._window.extend(read)
+        return bool(read)

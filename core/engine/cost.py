@@ -1,4 +1,4 @@
-"""What a batch cost: clocks that wait for the device, FLOPs by the cost model, memory."""
+"""What segments cost: clocks that wait for the device, FLOPs by the cost model, memory."""
 
 from __future__ import annotations
 
@@ -48,37 +48,51 @@ class Clock:
         return time.perf_counter()
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Seconds that one batch spent in each stage; `first_token` counts from the batch's start."""
+@dataclass(slots=True)
+class Spent:
+    """Seconds that one segment has taken so far; those of all segments add up to the wall time.
 
-    encode: Seconds
-    prefill: Seconds
-    first_token: Seconds
-    decode: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One segment of a batch after generation.
+    What several go through together is shared: encoder, prefill and beam search by seconds of
+    audio, a greedy step equally among the rows that still want a token. Failed attempts count.
 
     Attributes:
-        seconds: of audio.
+        encode, prefill, decode: this segment's shares.
+        first_token: from the beginning of its group to its first token, not shared.
+    """
+
+    encode: Seconds = 0.0
+    prefill: Seconds = 0.0
+    decode: Seconds = 0.0
+    first_token: Seconds = 0.0
+
+
+def shares(seconds: Sequence[Seconds]) -> list[float]:
+    """The part of what they did together that falls to segments of such lengths."""
+    whole = sum(seconds)
+    return [one / whole if whole else 1 / len(seconds) for one in seconds]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one segment asked of the model.
+
+    Attributes:
         prompt: token counts before reduction.
         kept: audio tokens entering each layer, then leaving the last one.
         held: audio tokens in each layer's cache once the prompt has been read.
-        generated: new tokens, the end token included.
         scoring: what the method paid where tokens went, or keys and values of them.
+        encoder_flops: its own, padding in its group included.
+        generated: new tokens, the end token included.
         beams: hypotheses followed.
         tail: cached tokens behind the prompt when decoding ended, those of all beams together.
     """
 
-    seconds: Seconds
     prompt: PromptLengths
     kept: tuple[int, ...]
     held: tuple[int, ...]
-    generated: int
     scoring: Scoring
+    encoder_flops: int
+    generated: int
     beams: int = 1
     tail: int = 0
 
@@ -111,56 +125,35 @@ def reset_peak(device: torch.device) -> None:
         _CLEAR_REFS.write_text("5")
 
 
-def costs(
-    rows: Sequence[Row],
-    times: Times,
-    encoder_flops: int,
-    decoder: DecoderShape,
-    machine: Machine,
-) -> list[Cost]:
-    """Cost of each row: its share of the batch's time by audio seconds, its own FLOPs and bytes.
+def cost_of(work: Work, spent: Spent, decoder: DecoderShape, machine: Machine) -> Cost:
+    """Cost of one segment.
 
-    KV bytes are those of the row's own tokens at the end of decoding, the prompt held once for all
-    beams: neither a ragged batch's padding nor the buffers' spare room.
+    KV bytes are those of its own tokens at the end of decoding, the prompt held once for all beams:
+    neither the padding of the rows beside it nor the buffers' spare room.
     """
-    seconds = sum(row.seconds for row in rows)
-    shares = [row.seconds / seconds if seconds else 1 / len(rows) for row in rows]
-    return [
-        _cost(row, share, times, encoder_flops, decoder, machine)
-        for row, share in zip(rows, shares, strict=True)
-    ]
-
-
-def _cost(
-    row: Row,
-    share: float,
-    times: Times,
-    encoder_flops: int,
-    decoder: DecoderShape,
-    machine: Machine,
-) -> Cost:
-    steps = max(row.generated - 1, 0)
+    prompt = work.prompt
+    steps = max(work.generated - 1, 0)
 
     def cached(held: Sequence[int] | None, tail: int) -> int:
-        return kv_bytes(decoder, row.prompt, machine.value_bytes, held, tail)
+        return kv_bytes(decoder, prompt, machine.value_bytes, held, tail)
 
     return Cost(
-        encode_s=times.encode * share,
-        prefill_s=times.prefill * share,
-        decode_s=times.decode * share,
-        first_token_s=times.first_token,
-        prompt_tokens=row.prompt.total,
-        audio_in=row.prompt.audio,
-        audio_kept=row.kept[-1],
-        generated=row.generated,
-        encoder_flops=encoder_flops,
-        prefill_full_flops=prefill_flops(decoder, row.prompt),
-        prefill_flops=prefill_flops(decoder, row.prompt, row.kept, row.scoring, row.held),
-        decode_full_flops=row.beams * decode_flops(decoder, row.prompt, steps),
-        decode_flops=row.beams * decode_flops(decoder, row.prompt, steps, row.held),
-        kv_bytes_full=cached(None, row.tail),
-        kv_bytes=cached(row.held, row.tail),
+        encode_s=spent.encode,
+        prefill_s=spent.prefill,
+        decode_s=spent.decode,
+        first_token_s=spent.first_token,
+        prompt_tokens=prompt.total,
+        audio_in=prompt.audio,
+        audio_kept=work.kept[-1],
+        generated=work.generated,
+        encoder_flops=work.encoder_flops,
+        prefill_full_flops=prefill_flops(decoder, prompt),
+        prefill_flops=prefill_flops(decoder, prompt, work.kept, work.scoring, work.held),
+        decode_full_flops=work.beams * decode_flops(decoder, prompt, steps),
+        decode_flops=work.beams * decode_flops(decoder, prompt, steps, work.held),
+        kv_bytes_full=cached(None, work.tail),
+        kv_bytes=cached(work.held, work.tail),
         peak_bytes=machine.peak,
         prompt_kv_bytes_full=cached(None, 0),
-        prompt_kv_bytes=cached(row.held, 0),
+        prompt_kv_bytes=cached(work.held, 0),
     )

@@ -36,22 +36,22 @@ def audio_features(engine: Engine, prompts: Prompts, target: float) -> AudioFeat
 
     Args:
         engine: says where and how tokens go.
-        prompts: by `Engine.prepare` of any engine of the model.
+        prompts: by `Runner.prepare` of any engine of the model.
         target: share of prefill FLOPs to cut; a prompt that cannot is cut as far as it goes.
     """
-    reducer = engine.reducer
+    reducer, shape = engine.reducer, engine.lm.decoder_shape
     kept = [budget.kept for budget in reducer.budgets(prompts.lengths, target)]
     assert isinstance(reducer.how, Reduction)  # what cuts the cache alone has no layer to choose
     cache = ReducedCache(prompts.lengths, kept, reducer.how, prompts.scores)
-    hidden = hidden_states(engine.decoder, prompts.embedded, cache)
+    hidden = hidden_states(engine.runner.decoder, prompts.embedded, cache)
     audio = cache.state.columns
     states = [
         row[first : first + length]
         for row, first, length in zip(hidden, audio.start, audio.length, strict=True)
     ]
-    full = sum(prefill_flops(engine.shape, prompt) for prompt in prompts.lengths)
+    full = sum(prefill_flops(shape, prompt) for prompt in prompts.lengths)
     spent = sum(
-        prefill_flops(engine.shape, prompt, counts, reducer.scoring)
+        prefill_flops(shape, prompt, counts, reducer.scoring)
         for prompt, counts in zip(prompts.lengths, kept, strict=True)
     )
     return AudioFeatures(torch.cat(states), full, spent)

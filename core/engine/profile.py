@@ -109,7 +109,7 @@ def _at(config: RunConfig, level: float, beams: int) -> RunConfig:
 
 def _transcribe(engine: Engine, segments: Sequence[Segment]) -> list[Hypothesis]:
     with engine:
-        found = [piece for batch in engine.batches(segments) for piece in engine.run(batch)]
+        found = list(engine.transcribe(segments))
     for piece in found:
         if piece.error:
             raise TranscriptionError(f"at {piece.start:.1f} s: {piece.error}")

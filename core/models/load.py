@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 _FOLDER = Path(__file__).parent
-_NOT_FAMILIES = frozenset({"base", "load", EMBEDDED})
+_NOT_FAMILIES = frozenset({"base", "load", "precision", EMBEDDED})
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -57,7 +57,7 @@ def load_model(
     Args:
         model: `embedded`, a folder, or a hub id.
         device: auto | cpu | cuda | cuda:N | mps.
-        dtype: auto | float32 | bfloat16 | float16.
+        dtype: auto | float32 | bfloat16 | float16; for auto see `precision`.
         offline: look only on this machine.
 
     Raises:
@@ -66,13 +66,15 @@ def load_model(
     from transformers import AutoConfig
 
     place = str(_FOLDER / EMBEDDED) if model == EMBEDDED else model
-    where, number = place_of(device, dtype)
+    where = _device(device)
+    _check_dtype(dtype)
     local = offline or Path(place).is_dir()
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
     try:
         config = AutoConfig.from_pretrained(place, local_files_only=local)
         family = _family(config.model_type)
+        number = _dtype(dtype, config, where)
         lm = _build(family, model, place, local, config, number)
     except StartError:
         raise
@@ -82,14 +84,17 @@ def load_model(
     return lm
 
 
-def place_of(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """The device and the numbers that these names mean here, see `load_model`.
+def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, torch.dtype]:
+    """The device and the numbers that these names mean for a model of so many parameters.
 
     Raises:
         StartError: one of them does not exist here.
     """
+    from .precision import for_size
+
     where = _device(device)
-    return where, _dtype(dtype, where)
+    _check_dtype(dtype)
+    return where, for_size(parameters, where) if dtype == "auto" else _named(dtype)
 
 
 def _build(
@@ -144,15 +149,24 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    import torch
+def _dtype(name: str, config: Any, device: torch.device) -> torch.dtype:
+    from .precision import automatic
 
     if name == "auto":
-        name = {"cuda": "bfloat16", "mps": "float16"}.get(device.type, "float32")
-    if name not in _DTYPES:
+        return automatic(_architecture(config), config, device)
+    return _named(name)
+
+
+def _named(dtype: str) -> torch.dtype:
+    import torch
+
+    found: torch.dtype = getattr(torch, dtype)
+    return found
+
+
+def _check_dtype(name: str) -> None:
+    if name not in ("auto", *_DTYPES):
         raise StartError(f"unknown dtype '{name}'; choose one of auto, {', '.join(_DTYPES)}")
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
 
 
 def _revision(name: str, place: str, config: Any) -> str | None:

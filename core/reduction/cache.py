@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -157,7 +157,10 @@ class PromptCache(Cache):  # type: ignore[misc]
         masks: the masks that its layers ask for.
         beams: decode rows per prompt row; 0 until the prompts are complete.
         configs: see `decoding.attending_by`.
+        movable: whether its rows can become rows of another cache (see `regroup`).
     """
+
+    movable: ClassVar[bool] = True
 
     def __init__(self, rows: Sequence[PromptLengths], size_bias: bool = False) -> None:
         super().__init__(layer_class_to_replicate=GrowingLayer)

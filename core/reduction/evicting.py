@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -38,6 +38,9 @@ class EvictedCache(PromptCache):
         eviction: what to do.
         held: audio tokens of each row that each layer keeps.
     """
+
+    # every key head holds other slots, so the rows of two caches do not line up
+    movable: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -5,7 +5,8 @@ Knows tensors and the cache interface of transformers; knows nothing of audio or
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
@@ -36,6 +37,23 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         self._prompt = 0
         self._most: int | None = None
         self._buffers: list[Tensor] = []
+
+    @classmethod
+    def side_by_side(cls, parts: Sequence[tuple[Self, Sequence[int]]], width: int) -> Self:
+        """A layer of the chosen rows of some layers, one after the other, right-aligned.
+
+        Args:
+            parts: layers with one beam, each with the rows that stay; they are emptied.
+            width: slots of the longest row that stays.
+        """
+        joined = cls()
+        joined.dtype, joined.device = parts[0][0].dtype, parts[0][0].device
+        joined.is_initialized, joined.length = True, width
+        # keys first, and the old ones go before room is made for the values
+        for _ in range(2):
+            held = [(part._buffers.pop(0), part.length, rows) for part, rows in parts]
+            joined._buffers.append(_right_aligned(held, width))
+        return joined
 
     def share(self, beams: int, steps: int) -> None:
         """What is held now is the prompt; at most `steps` tokens of `beams` beams will follow."""
@@ -113,3 +131,22 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
     def get_max_length(self) -> int:
         """No limit."""
         return -1
+
+
+def _right_aligned(parts: Sequence[tuple[Tensor, int, Sequence[int]]], width: int) -> Tensor:
+    """Rows of some buffers, each filled up to a slot, in one buffer filled up to `width`.
+
+    What stands in the left padding is zero: a mask hides it, but it must be finite.
+    """
+    like = parts[0][0]
+    rows = sum(len(stay) for _, _, stay in parts)
+    out = like.new_empty(rows, like.shape[1], width + SPARE, like.shape[3])
+    first = 0
+    for buffer, length, stay in parts:
+        taken = min(width, length)
+        place = out[first : first + len(stay)]
+        place[:, :, : width - taken] = 0
+        held = buffer[:, :, length - taken : length]
+        place[:, :, width - taken : width] = held if len(stay) == len(held) else held[list(stay)]
+        first += len(stay)
+    return out

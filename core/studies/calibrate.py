@@ -27,11 +27,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-import torch
-
 from ..config import RunConfig
 from ..engine import Engine
-from ..engine.batching import by_halves
 from ..engine.features import AudioFeatures, audio_features
 from ..errors import FastAdaSPError, TranscriptionError, UsageError
 from ..models.base import SpeechLM
@@ -40,9 +37,11 @@ from ..records import Hypothesis, Recording, Seconds, Segment, Transcript
 from ..results.store import MemorySink
 from ..stages import Rooms, Transcriber
 from .entropy import GaussianEntropy
+from .groups import by_halves, groups
 from .layers import Calibration, LayerPoint
 
 FULL = (None, 0.0)
+_GROUP = 8
 Place = tuple[int | None, float]
 """Layer and level; `FULL` for the model as it is."""
 
@@ -193,14 +192,10 @@ class _Probe:
     ) -> None:
         self._first.__exit__(kind, error, trace)
 
-    def batches(self, segments: Iterator[Segment]) -> Iterator[list[Segment]]:
-        """As the engine groups them."""
-        return self._first.batches(segments)
-
-    @torch.inference_mode()
-    def run(self, batch: list[Segment]) -> list[Hypothesis]:
-        """Take segments into the sums; a batch counts at every place or at none."""
-        return by_halves(batch, self._take)
+    def transcribe(self, segments: Iterator[Segment]) -> Iterator[Hypothesis]:
+        """Take segments into the sums; a group counts at every place or at none."""
+        for group in groups(segments, self._first.config.batch_size or _GROUP):
+            yield from by_halves(group, self._take)
 
     def points(self, full: float) -> Iterator[LayerPoint]:
         """What was found at every layer and level; `full` is the entropy of the full model."""
@@ -226,7 +221,7 @@ class _Probe:
         return _Tally(GaussianEntropy(joint=self._search.joint))
 
     def _take(self, batch: Sequence[Segment]) -> list[Hypothesis]:
-        prompts = self._first.prepare(batch)
+        prompts = self._first.runner.prepare(batch)
         seconds = sum(segment.duration for segment in batch)
         found = {}
         for place in self.tallies:

@@ -41,14 +41,21 @@ MIXES: dict[str, dict[Kind, float]] = {
     },
     "digits": {"isolated": 0.4, "real": 0.6},
     "reads": {},
+    "talks": {"long": 1.0},
 }
 """Share of each kind among the draws of a mix; without recordings "real" is "isolated".
 
 Shards of several mixes lie side by side. "digits" is there because real voices are few, "reads"
-holds every real reading once a shard.
+holds every real reading once a shard, and "talks" because whoever writes down half a minute must
+not lose the place.
 """
 
-_SHARD_HOURS = {"all": 0.75, "digits": 0.43, "reads": 0.39}  # only to turn hours into shards
+_SHARD_HOURS = {
+    "all": 0.75,
+    "digits": 0.43,
+    "reads": 0.39,
+    "talks": 2.6,
+}  # only to turn hours into shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ def main(
         Path | None, typer.Option(help="Data folder with real speech and manifest.jsonl.")
     ] = None,
     hours: Annotated[float, typer.Option(help="Hours of audio.", min=0.01)] = 60.0,
-    mix: Annotated[str, typer.Option(help="What to say: all, digits or reads.")] = "all",
+    mix: Annotated[str, typer.Option(help="What to say: all, digits, reads or talks.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
 ) -> None:

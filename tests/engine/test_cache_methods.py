@@ -20,7 +20,7 @@ from core.models.base import SpeechLM
 from core.records import Recording, Source
 from core.results.assemble import Heard, assemble
 from core.template import template_of
-from tests.engine.test_engine import CARD, segments
+from tests.engine.made import CARD, segments
 from tests.folders import save_tiny
 
 each = pytest.mark.parametrize("name", CACHE_METHODS)
@@ -48,7 +48,7 @@ def test_the_record_says_what_was_cut_and_what_was_not(
         caches.append(start.cache)
         return start
 
-    monkeypatch.setattr("core.engine.engine.prefill", kept)
+    monkeypatch.setattr("core.engine.runner.prefill", kept)
     run = config(name, 0.3, num_beams=beams)
     with Engine(lm, run) as engine:
         found = [engine.run([piece])[0] for piece in segments(1.9, 1.2)]
@@ -63,7 +63,11 @@ def test_the_record_says_what_was_cut_and_what_was_not(
         # every token runs through every layer; only the choice of what stays is paid for
         assert cost.audio_kept == cost.audio_in
         text = cost.prompt_tokens - cost.audio_in
-        prompt = PromptLengths(len(engine.before), cost.audio_in, text - len(engine.before))
+        prompt = PromptLengths(
+            len(engine.runner.prompt(None)[0]),
+            cost.audio_in,
+            text - len(engine.runner.prompt(None)[0]),
+        )
         paid = get_cache_method(name).scoring.flops(lm.decoder_shape, prompt.audio, prompt.after)
         assert cost.prefill_full_flops == prefill_flops(lm.decoder_shape, prompt)
         assert cost.prefill_flops - cost.prefill_full_flops == paid * lm.decoder_shape.layers

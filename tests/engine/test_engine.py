@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from core.config import ReductionConfig, RunConfig
+from core.config import ReductionConfig
 from core.engine import Engine
-from core.engine.engine import loops
-from core.engine.generate import Answer, _forbid_repeats, prefill
+from core.engine.generate import Answer, prefill
+from core.engine.greedy import _forbid_repeats
 from core.engine.profile import profile
+from core.engine.runner import loops
 from core.errors import TranscriptionError, UsageError
-from core.models import load_model
-from core.models.base import Encoded, SpeechLM
-from core.records import Segment, Waveform
-from tests.folders import save_tiny
-
-CARD = {
-    "tasks": ["asr", "sqa"],
-    "prompts": {"asr": "transcribe the speech", "sqa": "{question}"},
-}
-
-
-@pytest.fixture(scope="module")
-def lm(tmp_path_factory: pytest.TempPathFactory) -> SpeechLM:
-    return load_model(str(save_tiny(tmp_path_factory.mktemp("tiny"), CARD)), device="cpu")
-
-
-def config(reduce: float = 0.3, **changes: Any) -> RunConfig:
-    reduction = ReductionConfig("fastadasp", "constant", reduce, "keep", 0.0)
-    return replace(RunConfig("asr", reduction, max_new_tokens=3), **changes)
-
-
-def segments(*seconds: float) -> list[Segment]:
-    draw = np.random.default_rng(1)
-    made = (draw.normal(0, 0.1, round(16_000 * s)).astype(np.float32) for s in seconds)
-    return [Segment("a", index, 10.0 * index, wave) for index, wave in enumerate(made)]
+from core.models.base import SpeechLM
+from tests.engine.made import config, segments
 
 
 def test_a_batch_gives_what_single_segments_give(lm: SpeechLM) -> None:
@@ -104,7 +80,7 @@ def test_kv_bytes_are_those_that_the_cache_holds(
         caches.append(start.cache)
         return start
 
-    monkeypatch.setattr("core.engine.engine.prefill", kept)
+    monkeypatch.setattr("core.engine.runner.prefill", kept)
     found = {}
     for beams in (1, 4):
         with Engine(lm, config(num_beams=beams)) as engine:
@@ -221,30 +197,6 @@ def test_what_the_method_cannot_do_is_a_usage_error(lm: SpeechLM) -> None:
         Engine(lm, config(reduction=replace(reduction, method="x")))
 
 
-class Narrow:
-    """An encoder that runs out of memory above two rows."""
-
-    def __init__(self, plain: Any) -> None:
-        self.plain, self.sizes = plain, list[int]()
-
-    def __call__(self, waves: Sequence[Waveform], scored: bool = False) -> Encoded:
-        self.sizes.append(len(waves))
-        if len(waves) > 2:
-            raise torch.OutOfMemoryError("out of memory")
-        encoded: Encoded = self.plain(waves, scored)
-        return encoded
-
-
-def test_a_batch_that_does_not_fit_is_halved(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow = Narrow(lm.encode)
-    monkeypatch.setattr(lm, "encode", narrow)
-    with Engine(lm, config()) as engine:
-        found = engine.run(segments(1, 0.5, 0.8, 1.5, 0.3))
-    assert narrow.sizes == [5, 2, 3, 1, 2]
-    assert [piece.index for piece in found] == [0, 1, 2, 3, 4]
-    assert all(piece.text and piece.error is None for piece in found)
-
-
 def test_a_segment_that_fails_alone_says_why_and_spares_the_others(lm: SpeechLM) -> None:
     with Engine(lm, config()) as engine:
         good, bad = engine.run(segments(1.0, 2.5))
@@ -272,15 +224,16 @@ def test_forbidden_repeats() -> None:
 def test_a_looping_answer_is_asked_for_again(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def looping(_: Any, start: Any, caps: Any, mark: Any, no_repeat: int) -> list[Answer]:
+    def straight(_: Any, start: Any, caps: Any, mark: Any, no_repeat: int) -> list[Answer]:
         mark()
         asked.append((start.cache.reduces, no_repeat > 0))
-        return [Answer((3, 4), True) if no_repeat else Answer((9,) * 8, False) for _ in caps]
+        return [Answer((3, 4), True) for _ in caps]
 
-    monkeypatch.setattr("core.engine.engine.greedy", looping)
+    monkeypatch.setattr("core.engine.runner.greedy", straight)
+    monkeypatch.setattr("core.engine.runner.loops", lambda ids: ids != (3, 4))
     with Engine(lm, config()) as engine:
         found = engine.run(segments(1.0))[0]
-    assert asked == [(True, False), (False, True)]
+    assert asked == [(False, True)]
     assert found.text == lm.text([3, 4])
     assert found.warnings == ("repetition_retried",)
     # both attempts are paid for: the reduced one and the full one
@@ -290,24 +243,8 @@ def test_a_looping_answer_is_asked_for_again(lm: SpeechLM, monkeypatch: pytest.M
 
 def test_the_cap_follows_the_length_of_the_audio(lm: SpeechLM) -> None:
     engine = Engine(lm, config(max_new_tokens=None))
-    short, long = (engine._cap(piece) for piece in segments(0.1, 2.0))
+    short, long = (engine.runner.job(piece).cap for piece in segments(0.1, 2.0))
     assert 16 <= short < long <= 50
-
-
-def test_batches_are_sorted_in_a_bounded_look_ahead(lm: SpeechLM) -> None:
-    engine = Engine(lm, config(batch_size=2))
-    taken = []
-
-    def source() -> Any:
-        for piece in segments(*[0.1 * n for n in range(1, 13)]):
-            taken.append(piece.index)
-            yield piece
-
-    stream = engine.batches(source())
-    assert [piece.index for piece in next(stream)] == [7, 6]
-    assert len(taken) == 8
-    rest = [piece.index for batch in stream for piece in batch]
-    assert sorted([7, 6, *rest]) == list(range(12))
 
 
 def test_profile_compares_levels_in_one_process(lm: SpeechLM) -> None:

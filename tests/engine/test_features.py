@@ -37,7 +37,7 @@ def segments() -> list[Segment]:
 @torch.inference_mode()
 def test_nothing_reduced_gives_the_plain_models_audio_states(lm: SpeechLM) -> None:
     engine = engine_of(lm, 1)
-    ready = engine.prepare(segments())
+    ready = engine.runner.prepare(segments())
     with engine:
         found = audio_features(engine, ready, 0.0)
     expected = [
@@ -54,10 +54,10 @@ def test_nothing_reduced_gives_the_plain_models_audio_states(lm: SpeechLM) -> No
 def test_a_batch_gives_what_single_segments_give(lm: SpeechLM, layer: int) -> None:
     engine = engine_of(lm, layer)
     target = engine.reach * 0.5
-    ready = engine.prepare(segments())
+    ready = engine.runner.prepare(segments())
     with engine:
         together = audio_features(engine, ready, target)
-        alone = [audio_features(engine, engine.prepare([one]), target) for one in segments()]
+        alone = [audio_features(engine, engine.runner.prepare([one]), target) for one in segments()]
     states = torch.cat([one.states for one in alone])
     budgets = engine.reducer.budgets(ready.lengths, target)
     torch.testing.assert_close(together.states, states, atol=1e-4, rtol=1e-4)
@@ -66,13 +66,15 @@ def test_a_batch_gives_what_single_segments_give(lm: SpeechLM, layer: int) -> No
     assert cut == pytest.approx(sum(budget.reduction for budget in budgets) / 3, abs=0.02)
     assert len(together.states) == sum(budget.kept[-1] for budget in budgets)
     assert len(together.states) < sum(row.audio for row in ready.lengths)
-    assert together.full_flops == sum(prefill_flops(engine.shape, row) for row in ready.lengths)
+    assert together.full_flops == sum(
+        prefill_flops(engine.lm.decoder_shape, row) for row in ready.lengths
+    )
 
 
 @torch.inference_mode()
 def test_all_engines_of_a_model_work_inside_one(lm: SpeechLM) -> None:
     first, other = engine_of(lm, 0), engine_of(lm, 3)
-    ready = first.prepare(segments())
+    ready = first.runner.prepare(segments())
     with other:
         expected = audio_features(other, ready, 0.2).states
     with first:

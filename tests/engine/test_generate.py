@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.engine.generate import Decoder, Prefilled, beam_search, greedy
+from core.engine.beams import beam_search
+from core.engine.generate import Decoder, Prefilled
+from core.engine.greedy import greedy
 from core.flops import PromptLengths
 from core.methods import get_method
 from core.reduction import ReducedCache, Reduction
@@ -20,7 +22,7 @@ ROW = PromptLengths(1, 0, 0)
 
 
 class Tables(nn.Module):
-    """A decoder whose logits are table[row][position, last token]; its cache holds the row."""
+    """A decoder whose logits are table[row][position, last token]; one table serves all rows."""
 
     def __init__(self, tables: list[Tensor]) -> None:
         super().__init__()
@@ -28,19 +30,17 @@ class Tables(nn.Module):
 
     def forward(self, inputs_embeds: Tensor, position_ids: Tensor, **_: Any) -> Any:
         token, position = inputs_embeds[:, 0].long(), position_ids[:, 0]
-        beams = len(token) // len(self.tables)
-        row = torch.arange(len(self.tables)).repeat_interleave(beams)
+        row = torch.arange(len(token)) * len(self.tables) // len(token)
         return SimpleNamespace(last_hidden_state=self.tables[row, position, token].unsqueeze(1))
 
 
-def start(tables: list[Tensor], ends: int) -> tuple[Decoder, Prefilled]:
+def start(tables: list[Tensor], ends: int, each: int = 1) -> tuple[Decoder, Prefilled]:
     identity = nn.Identity()
     decoder = Decoder(Tables(tables), identity, identity, tuple(range(1, 1 + ends)))
-    cache = ReducedCache(
-        [ROW] * len(tables), [(0,)] * len(tables), Reduction(get_method("fastadasp"))
-    )
-    logits = torch.stack([table[0, 0] for table in tables])
-    return decoder, Prefilled(logits, cache, (1,) * len(tables))
+    rows = each * len(tables)
+    cache = ReducedCache([ROW] * rows, [(0,)] * rows, Reduction(get_method("fastadasp")))
+    logits = torch.stack([table[0, 0] for table in tables for _ in range(each)])
+    return decoder, Prefilled(logits, cache, (1,) * rows)
 
 
 @pytest.mark.parametrize(("beams", "ends", "seed"), [case[1:] for case in CASES if case[0] == 1.0])
@@ -80,7 +80,7 @@ def test_greedy_stops_each_row_at_its_end_token_or_cap() -> None:
     table = torch.zeros(LONGEST, 12, 12)
     for position, token in enumerate([5, 6, 7, 1, 8, 9, 5, 6]):
         table[position, :, token] = 1.0
-    decoder, prefilled = start([table, table, table], ends=1)
+    decoder, prefilled = start([table], ends=1, each=3)
     answers = greedy(decoder, prefilled, [LONGEST, 2, 3])
     assert [answer.ids for answer in answers] == [(5, 6, 7), (5, 6), (5, 6, 7)]
     assert [answer.ended for answer in answers] == [True, False, False]

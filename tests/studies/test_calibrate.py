@@ -84,7 +84,9 @@ def by_hand(lm: SpeechLM, pieces: Sequence[Segment], layer: int, level: float) -
     how = replace(config().reduction, schedule="once", start_layer=layer, reduce=0.0)
     engine = Engine(lm, config(reduction=how))
     with engine:
-        states = [audio_features(engine, engine.prepare([one]), level).states for one in pieces]
+        states = [
+            audio_features(engine, engine.runner.prepare([one]), level).states for one in pieces
+        ]
     rows = torch.cat(states).double().numpy()
     return float(np.log(rows.std(0, ddof=1)).sum())
 
@@ -181,7 +183,7 @@ def test_a_batch_that_does_not_fit_counts_everywhere_once(
     def tight(engine: Engine, prompts: Any, target: float) -> AudioFeatures:
         if (
             len(prompts.lengths) > 1
-            and engine.config.reduction.first_layer(engine.shape.layers) == 1
+            and engine.config.reduction.first_layer(engine.lm.decoder_shape.layers) == 1
         ):  # the full model did fit
             raise RuntimeError("out of memory")
         return audio_features(engine, prompts, target)

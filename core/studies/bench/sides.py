@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...engine.beams import beam_search
 from ...engine.cost import Clock
-from ...engine.generate import beam_search, greedy, prefill
+from ...engine.generate import prefill
+from ...engine.greedy import greedy
 from ...flops import PromptLengths
 from ...records import Seconds
 from ...reduction import Reduction, reducing

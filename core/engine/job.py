@@ -1,0 +1,44 @@
+"""One segment on its way through the model."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+from ..flops import PromptLengths
+from ..records import Segment
+from ..scheduler import Budget
+from .cost import Spent
+from .greedy import Row
+
+
+@dataclass(slots=True)
+class Job:
+    """What is known of a segment before, while and after the model answers it.
+
+    Attributes:
+        segment: what was heard.
+        prompt: token counts, those of the audio by its length until it is encoded.
+        budget: what is to be kept of the prompt in each layer.
+        kept, held: what was, and what the cache holds of it (layers + 1 and layers numbers).
+        cap: most new tokens.
+        size: bytes that its row takes at its fullest, see `memory.row_bytes`.
+        most: rows it may stand among; fewer once it was there when a step failed.
+        company: most rows it stood among, itself included.
+        encoder_flops: its own, padding in its group included.
+        spent: its shares of the time.
+        row: its answer in the pool.
+    """
+
+    segment: Segment
+    prompt: PromptLengths
+    budget: Budget
+    cap: int
+    size: int
+    most: int = sys.maxsize
+    company: int = 0
+    kept: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
+    encoder_flops: int = 0
+    spent: Spent = field(default_factory=Spent)
+    row: Row | None = None

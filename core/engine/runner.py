@@ -1,0 +1,259 @@
+"""What segments go through: encoder, prefill and search, with the books kept on each of them.
+
+Knows a loaded SpeechLM and how its prompts are reduced; who goes when is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..config import RunConfig
+from ..flops import PromptLengths
+from ..models.base import Request, SpeechLM
+from ..records import Cost, Hypothesis, Seconds, Segment
+from .beams import beam_search
+from .cost import Clock, Machine, Work, cost_of, peak_bytes, shares
+from .generate import Answer, Decoder, Prefilled, prefill
+from .greedy import greedy
+from .job import Job
+from .memory import row_bytes
+from .prompts import Prompts, encoder_scores
+from .reducer import Reducer
+
+_TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
+_LOOP_PERIODS, _LOOP_TIMES = range(1, 21), 4
+_LOOP = "repetition"
+Prompt = tuple[list[int], list[int]]
+
+
+class Runner:
+    """Takes groups of segments through one model.
+
+    Args:
+        lm: the loaded model; its decoder must be inside `reducing`.
+        config: the run's settings.
+        reducer: how prompts are reduced.
+    """
+
+    def __init__(self, lm: SpeechLM, config: RunConfig, reducer: Reducer) -> None:
+        self.lm, self._config, self._reducer = lm, config, reducer
+        self._request = Request(
+            config.task, config.language, config.target_language, config.question, config.prompt
+        )
+        self._texts: dict[str | None, Prompt] = {}
+        self._shape = lm.decoder_shape
+        self.beams = config.num_beams
+        self.decoder = Decoder(lm.decoder, lm.head, lm.model.get_input_embeddings(), lm.end_tokens)
+        self.clock = Clock(lm.device)
+
+    def prompt(self, question: str | None) -> Prompt:
+        """Ids around the audio; the run's own question, if it has one, goes first."""
+        if question not in self._texts:
+            asked = self._config.question or question
+            self._texts[question] = self.lm.prompt_ids(replace(self._request, question=asked))
+        return self._texts[question]
+
+    def job(self, segment: Segment) -> Job:
+        """What a segment will ask for."""
+        before, after = self.prompt(segment.question)
+        audio = max(1, int(segment.duration * self.lm.facts.tokens_per_second))
+        lengths = PromptLengths(len(before), audio, len(after))
+        budget = self._reducer.solve(lengths, self._reducer.target)
+        cap = self._cap(segment)
+        value, tail = self.lm.dtype.itemsize, cap * self.beams
+        size = row_bytes(self._shape, lengths, value, budget.kept, tail)
+        return Job(segment, lengths, budget, cap, size)
+
+    def prepare(self, segments: Sequence[Segment]) -> Prompts:
+        """Encode and embed segments; the same prompts serve every level and layer.
+
+        Raises:
+            TranscriptionError: a segment is longer than the model's window.
+        """
+        samples = [segment.samples for segment in segments]
+        encoded = self.lm.encode(samples, self._reducer.needs_encoder)
+        texts = [self.prompt(segment.question) for segment in segments]
+        pairs = list(zip(texts, encoded.tokens, strict=True))
+        return Prompts(
+            embedded=[self._embedded(text, row) for text, row in pairs],
+            lengths=[
+                PromptLengths(len(before), len(row), len(after)) for (before, after), row in pairs
+            ],
+            scores=encoder_scores(encoded),
+            encoder_flops=encoded.flops,
+        )
+
+    @torch.inference_mode()
+    def start(self, jobs: Sequence[Job], reducer: Reducer | None = None) -> Prefilled:
+        """Encode and prefill a group; its jobs learn their real lengths and what it took.
+
+        Args:
+            jobs: the group.
+            reducer: in place of the run's own.
+        """
+        reducer = reducer or self._reducer
+        self.clock.lap()
+        ready = self.prepare([job.segment for job in jobs])
+        for job, lengths in zip(jobs, ready.lengths, strict=True):
+            job.prompt, job.budget = lengths, reducer.solve(lengths, reducer.target)
+            job.encoder_flops, job.company = ready.encoder_flops, max(job.company, len(jobs))
+        encode = self.clock.lap()
+        counts = [reducer.counts(job.budget) for job in jobs]
+        start = prefill(
+            self.decoder, ready.embedded, ready.lengths, counts, reducer.how, ready.scores
+        )
+        for job, kept, held in zip(jobs, start.cache.kept, start.cache.held, strict=True):
+            job.kept, job.held = kept, held
+        self._charge(jobs, "encode", encode)
+        for job in jobs:
+            job.spent.first_token = encode
+        self.prefilled(jobs)
+        return start
+
+    def prefilled(self, jobs: Sequence[Job]) -> None:
+        """Charge a group for what brings its first tokens nearer, up to now."""
+        seconds = self.clock.lap()
+        self._charge(jobs, "prefill", seconds)
+        for job in jobs:
+            job.spent.first_token += seconds
+
+    def stepped(self, jobs: Sequence[Job]) -> None:
+        """Charge rows for a greedy step, up to now."""
+        seconds = self.clock.lap()
+        for job in jobs:
+            job.spent.decode += seconds / len(jobs)
+
+    def gave_up(self, jobs: Sequence[Job]) -> None:
+        """Charge a group for an attempt that failed, up to now."""
+        self._charge(jobs, "prefill", self.clock.lap())
+
+    @torch.inference_mode()
+    def search(self, start: Prefilled, jobs: Sequence[Job]) -> list[Hypothesis]:
+        """Decode a group to its end."""
+        caps = [job.cap for job in jobs]
+
+        def first() -> None:
+            self.prefilled(jobs)
+
+        if self.beams > 1:
+            answers = beam_search(self.decoder, start, caps, self.beams, first)
+        else:
+            answers = greedy(self.decoder, start, caps, first)
+        self._charge(jobs, "decode", self.clock.lap())
+        tails = [
+            start.cache.tail if self.beams > 1 else len(answer.ids) - 1 + answer.ended
+            for answer in answers
+        ]
+        return [self.answered(*one) for one in zip(jobs, answers, tails, strict=True)]
+
+    def answered(self, job: Job, answer: Answer, tail: int) -> Hypothesis:
+        """Text and cost; if the answer ran in a loop, those of a second attempt.
+
+        Args:
+            job: the segment.
+            answer: what was generated.
+            tail: cached tokens behind the prompt.
+        """
+        found = self._hypothesis(job, answer, tail)
+        if _LOOP not in found.warnings:
+            return found
+        try:
+            again = self._again(job)
+        except Exception:
+            self.gave_up([job])
+            return self._hypothesis(job, answer, tail)
+        paid = {
+            name: getattr(found.cost, name) + getattr(again.cost, name)
+            for name in ("encoder_flops", "prefill_flops", "decode_flops")
+        }
+        warnings = (*(name for name in again.warnings if name != _LOOP), "repetition_retried")
+        return replace(again, cost=replace(again.cost, **paid), warnings=warnings)
+
+    def failed(self, job: Job, error: Exception) -> Hypothesis:
+        """A segment without a text, and what it took to learn that."""
+        spent = job.spent
+        cost = Cost(spent.encode, spent.prefill, spent.decode)
+        return failed(job.segment, error, cost)
+
+    @torch.inference_mode()
+    def _again(self, job: Job) -> Hypothesis:
+        """Ask the full model, alone and without repeats."""
+        alone = replace(job)
+        start = self.start([alone], self._reducer.idle)
+        answer = greedy(
+            self.decoder, start, [job.cap], lambda: self.prefilled([alone]), _LOOP_TIMES
+        )[0]
+        self.stepped([alone])
+        return self._hypothesis(alone, answer, len(answer.ids) - 1 + answer.ended, beams=1)
+
+    def _hypothesis(self, job: Job, answer: Answer, tail: int, beams: int = 0) -> Hypothesis:
+        warnings = []
+        if job.budget.capped:
+            warnings.append(f"reduction_capped:{job.budget.reduction:.3f}")
+        if not answer.ended:
+            warnings.append("max_tokens_reached")
+        if loops(answer.ids):
+            warnings.append(_LOOP)
+        work = Work(
+            job.prompt,
+            job.kept,
+            job.held,
+            self._reducer.scoring,
+            job.encoder_flops,
+            len(answer.ids) + answer.ended,
+            beams or self.beams,
+            tail,
+        )
+        machine = Machine(self.lm.dtype.itemsize, peak_bytes(self.lm.device))
+        segment = job.segment
+        return Hypothesis(
+            segment.recording_id,
+            segment.index,
+            segment.start,
+            segment.end,
+            self.lm.text(answer.ids),
+            cost_of(work, job.spent, self._shape, machine),
+            job.company,
+            tuple(warnings),
+        )
+
+    def _embedded(self, text: Prompt, audio: Tensor) -> Tensor:
+        head, tail = (self.lm.embed(ids) for ids in text)
+        return torch.cat([head, audio.to(head.dtype), tail])
+
+    def _cap(self, segment: Segment) -> int:
+        """Most new tokens: what was asked for, else far more than anyone can say in that time."""
+        return self._config.max_new_tokens or (
+            _SPARE_TOKENS + round(_TOKENS_PER_SECOND * segment.duration)
+        )
+
+    def _charge(self, jobs: Sequence[Job], stage: str, seconds: Seconds) -> None:
+        for job, share in zip(jobs, shares([j.segment.duration for j in jobs]), strict=True):
+            setattr(job.spent, stage, getattr(job.spent, stage) + seconds * share)
+
+
+def loops(ids: Sequence[int]) -> bool:
+    """Whether an answer ends in the same few tokens four times over."""
+    return any(
+        len(ids) >= period * _LOOP_TIMES
+        and list(ids[-period * _LOOP_TIMES :]) == list(ids[-period:]) * _LOOP_TIMES
+        for period in _LOOP_PERIODS
+    )
+
+
+def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
+    """A segment without a text, in one line why."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Hypothesis(
+        segment.recording_id,
+        segment.index,
+        segment.start,
+        segment.end,
+        "",
+        cost,
+        error=reason,
+    )

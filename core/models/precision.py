@@ -1,0 +1,132 @@
+"""What `--dtype auto` means: bfloat16 where this machine is really faster at it, else float32.
+
+Whether it is cannot be read off a processor's name, so the two race once. Small models stay in
+float32 all the same: they have little to gain, and their text suffers first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+SMALL = 100_000_000
+"""Parameters below which a model stays in float32."""
+MARGIN = 1.3
+"""How many times as fast bfloat16 must be to be chosen."""
+_ROUNDS = 5
+_CPU_SIZES, _GPU_SIZES = (256, 1024, 1024), (2048, 4096, 4096)
+_PROCESSOR = Path("/proc/cpuinfo")
+
+
+def automatic(architecture: Any, config: Any, device: torch.device) -> torch.dtype:
+    """The dtype for a model that is not loaded yet.
+
+    Args:
+        architecture: its transformers class.
+        config: its configuration.
+        device: where it will run.
+    """
+    import torch
+
+    with torch.device("meta"):
+        parameters = sum(one.numel() for one in architecture(config).parameters())
+    return for_size(parameters, device)
+
+
+def for_size(parameters: int, device: torch.device) -> torch.dtype:
+    """The dtype for a model of so many parameters on this device."""
+    import torch
+
+    if parameters < SMALL:
+        return torch.float32
+    if device.type == "mps":
+        return torch.float16
+    return torch.bfloat16 if speedup(device) >= MARGIN else torch.float32
+
+
+def speedup(device: torch.device) -> float:
+    """How many times as fast as float32 bfloat16 is here; asked of the device once, then known.
+
+    Kept on the disk, by processor and torch version, where the user's cache can be written.
+    """
+    return _speedup(str(device), _name(device))
+
+
+@cache
+def _speedup(device: str, name: str) -> float:
+    import torch
+
+    known, key = _known(), f"{name}, torch {torch.__version__}"
+    if key not in known:
+        known[key] = race(torch.device(device))
+        # a cache is a convenience: no home, no matter
+        with suppress(OSError):
+            _keep(known)
+    return known[key]
+
+
+def race(device: torch.device) -> float:
+    """Time of a matrix product in float32 over that in bfloat16, best of a few rounds in turn.
+
+    A few milliseconds a round, the first of which warms up. 0 where bfloat16 does not work.
+    """
+    import torch
+
+    rows, inner, columns = _CPU_SIZES if device.type == "cpu" else _GPU_SIZES
+    best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    try:
+        sides = {
+            dtype: (
+                torch.ones(rows, inner, dtype=dtype, device=device),
+                torch.ones(inner, columns, dtype=dtype, device=device),
+            )
+            for dtype in best
+        }
+        for _ in range(_ROUNDS):
+            for dtype, (left, right) in sides.items():
+                begin = time.perf_counter()
+                (left @ right)[0, 0].item()  # waits for the device
+                best[dtype] = min(best[dtype], time.perf_counter() - begin)
+    except RuntimeError:
+        return 0.0
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def _name(device: torch.device) -> str:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError, StopIteration):
+        lines = _PROCESSOR.read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
+
+
+def _place() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "fastadasp" / "bfloat16.json"
+
+
+def _known() -> dict[str, float]:
+    """What earlier processes found; a file that is no such thing is as good as none."""
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        return {key: float(ratio) for key, ratio in json.loads(_place().read_text()).items()}
+    return {}
+
+
+def _keep(known: dict[str, float]) -> None:
+    place = _place()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_suffix(f".{os.getpid()}")
+    fresh.write_text(json.dumps(known, indent=1))
+    fresh.replace(place)

@@ -1,0 +1,284 @@
+"""Continuous batching: an answer does not depend on who is beside it, nor on what fails there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+
+from core.config import ReductionConfig
+from core.engine import Engine, cost, greedy, memory
+from core.engine.batching import Waiting
+from core.engine.generate import prefill
+from core.engine.memory import Room, out_of_memory
+from core.models.base import Encoded, SpeechLM
+from core.records import Hypothesis, Segment, Waveform
+from tests.engine.made import config, segments
+
+RAGGED = (1.9, 0.3, 1.2, 0.7, 1.6, 0.4, 1.0, 0.2, 1.4)
+# padding and rounding are not a segment's own
+SHARED = {"encode_s", "prefill_s", "decode_s", "first_token_s", "encoder_flops", "peak_bytes"}
+HOW = {
+    "constant": ReductionConfig("fastadasp", "constant", 0.3, "keep", 0.0),
+    "reindex": ReductionConfig("fastadasp", "decay", 0.4, "reindex", 0.3),
+    "size bias": ReductionConfig("ward", "once", 0.4, "keep", 0.0),
+    "input": ReductionConfig("sa-map", "input", 0.3, "keep", 0.0),
+    "full": ReductionConfig("none", "constant", 0.0, "keep", 0.0),
+}
+
+
+def own(found: Hypothesis) -> dict[str, Any]:
+    """The part of an answer's cost that is the segment's alone."""
+    return {name: value for name, value in asdict(found.cost).items() if name not in SHARED}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_company_changes_neither_text_nor_cost(lm: SpeechLM, how: str) -> None:
+    settings = {"reduction": HOW[how], "max_new_tokens": None}
+    with Engine(lm, config(**settings, batch_size=4)) as engine:
+        together = engine.run(segments(*RAGGED))
+    with Engine(lm, config(**settings)) as engine:
+        alone = [engine.run([piece])[0] for piece in segments(*RAGGED)]
+    assert [found.text for found in together] == [found.text for found in alone]
+    assert [own(found) for found in together] == [own(found) for found in alone]
+    assert len({found.text for found in alone}) == len(RAGGED)
+    assert {found.batch_size for found in together} == {4}
+
+
+class Watched:
+    """Groups that started, and the rows that were open at each step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+        self.groups: list[int] = []
+        self.steps: list[int] = []
+        start, step = engine.runner.start, greedy.Pool.step
+
+        def started(jobs: Any) -> Any:
+            self.groups.append(len(jobs))
+            return start(jobs)
+
+        def stepped(pool: greedy.Pool) -> None:
+            self.steps.append(pool.open)
+            step(pool)
+
+        # a second attempt is a group of its own
+        monkeypatch.setattr("core.engine.runner.loops", lambda ids: False)
+        monkeypatch.setattr(engine.runner, "start", started)
+        monkeypatch.setattr(greedy.Pool, "step", stepped)
+
+
+def test_rows_that_end_are_replaced(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(lm, config(max_new_tokens=None, batch_size=4)) as engine:
+        watched = Watched(monkeypatch, engine)
+        found = list(engine.transcribe(segments(*RAGGED)))
+    assert watched.groups == [4, 1, 1, 1, 1, 1]
+    # nobody waits for the longest: only the last rows step alone
+    first_short = next(n for n, rows in enumerate(watched.steps) if rows < 4)
+    assert sum(watched.steps) == sum(one.cost.generated - 1 for one in found)
+    assert set(watched.steps[:first_short]) == {4}
+    assert len(watched.steps) < sum(sorted(one.cost.generated for one in found)[-3:])
+
+
+def test_a_group_waits_until_a_quarter_of_the_rows_is_free(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(lm, config(max_new_tokens=None, batch_size=8)) as engine:
+        watched = Watched(monkeypatch, engine)
+        list(engine.transcribe(segments(*(0.1 * n for n in range(1, 17)))))
+    assert watched.groups == [8, 2, 2, 2, 2]
+
+
+def test_answers_come_as_soon_as_they_end(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(lm, config(max_new_tokens=None)) as engine:
+        watched = Watched(monkeypatch, engine)
+        stream = engine.transcribe(segments(0.2, 1.9))
+        assert next(stream).index == 0
+        assert len(watched.steps) < 20
+        assert next(stream).index == 1
+    assert len(watched.steps) > 30
+
+
+def test_shares_of_the_time_add_up(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def later(seconds: float, plain: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return plain(*args, **kwargs)
+
+        return timed
+
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: now)
+    with Engine(lm, config(max_new_tokens=None, batch_size=2)) as engine:
+        watched = Watched(monkeypatch, engine)
+        monkeypatch.setattr(lm, "encode", later(1.0, lm.encode))
+        monkeypatch.setattr("core.engine.runner.prefill", later(10.0, prefill))
+        monkeypatch.setattr(greedy.Pool, "join", later(100.0, greedy.Pool.join))
+        monkeypatch.setattr(greedy.Pool, "step", later(1000.0, greedy.Pool.step))
+        found = []
+        for answer in engine.transcribe(segments(1.5, 0.5, 1.0)):
+            found.append(answer)
+            now += 1e6  # what the reader of the answers does is not the model's time
+    groups, steps = len(watched.groups), len(watched.steps)
+    assert sum(one.cost.encode_s for one in found) == pytest.approx(groups)
+    assert sum(one.cost.prefill_s for one in found) == pytest.approx(110 * groups)
+    assert sum(one.cost.decode_s for one in found) == pytest.approx(1000 * steps)
+    assert {one.cost.first_token_s for one in found} == {111.0}
+    long, _, middle = (one.cost for one in sorted(found, key=lambda one: one.index))
+    assert (long.encode_s, middle.encode_s) == (pytest.approx(0.6), pytest.approx(0.4))
+    # the middle one had company in each of its steps
+    assert middle.decode_s == pytest.approx(500 * (middle.generated - 1))
+
+
+class Narrow:
+    """An encoder that runs out of memory above so many rows."""
+
+    def __init__(self, plain: Any, most: int) -> None:
+        self.plain, self.most, self.sizes = plain, most, list[int]()
+
+    def __call__(self, waves: Sequence[Waveform], scored: bool = False) -> Encoded:
+        self.sizes.append(len(waves))
+        if len(waves) > self.most or any(len(wave) == 16_000 for wave in waves):
+            raise torch.OutOfMemoryError("out of memory")
+        encoded: Encoded = self.plain(waves, scored)
+        return encoded
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_what_does_not_fit_is_halved_and_remembered(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    narrow = Narrow(lm.encode, 2)
+    monkeypatch.setattr(lm, "encode", narrow)
+    with Engine(lm, config(num_beams=beams, batch_size=8)) as engine:
+        found = engine.run(segments(*[0.5] * 11))
+    assert [piece.index for piece in found] == list(range(11))
+    assert all(piece.text and piece.error is None for piece in found)
+    assert narrow.sizes[:3] == [8, 4, 2]
+    assert max(narrow.sizes[2:]) == 2
+    assert {piece.batch_size for piece in found} <= {1, 2}
+
+
+@pytest.mark.parametrize("reduce", [0.0, 0.6])
+def test_rows_are_as_many_as_the_memory_holds(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, reduce: float
+) -> None:
+    with Engine(lm, config(0.0, max_new_tokens=None)) as engine:
+        full = max(engine.runner.job(piece).size for piece in segments(1.8))
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 2 * 5.5 * full)
+    with Engine(lm, config(reduce, max_new_tokens=None)) as engine:
+        watched = Watched(monkeypatch, engine)
+        list(engine.transcribe(segments(*[1.8] * 10)))
+    # a shorter cache leaves room for more
+    assert watched.groups[0] > 5 if reduce else watched.groups[0] == 5
+    with Engine(lm, config(reduce, batch_size=10)) as engine:
+        watched = Watched(monkeypatch, engine)
+        list(engine.transcribe(segments(*[1.8] * 10)))
+    assert watched.groups == [10]
+
+
+def test_what_this_machine_has_is_known() -> None:
+    left = memory.available_bytes(torch.device("cpu"))
+    assert left is None or left > 2**20
+
+
+def test_a_segment_too_large_for_the_memory_fails_alone_and_is_forgotten(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = Narrow(lm.encode, 4)
+    monkeypatch.setattr(lm, "encode", narrow)
+    with Engine(lm, config(batch_size=4)) as engine:
+        found = engine.run(segments(1.0, *[0.5] * 6))
+    assert [piece.error for piece in found] == ["out of memory", *[None] * 6]
+    # the others are as many at a time as before
+    assert narrow.sizes[:4] == [4, 2, 1, 4]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("out of memory"), KeyError("a bug")])
+def test_a_step_that_fails_starts_its_rows_over(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    plain, rows = greedy.step, list[int]()
+
+    def step(decoder: Any, cache: Any, tokens: Any, position: Any) -> Any:
+        rows.append(len(tokens))
+        if len(tokens) > 3:
+            raise error
+        return plain(decoder, cache, tokens, position)
+
+    with Engine(lm, config(batch_size=6)) as engine:
+        expected = [found.text for found in engine.run(segments(*RAGGED))]
+        monkeypatch.setattr(greedy, "step", step)
+        found = engine.run(segments(*RAGGED))
+    assert [piece.text for piece in found] == expected
+    assert rows[0] == 6
+    assert 3 in rows
+
+
+def test_a_bug_costs_the_segment_that_meets_it(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = lm.encode
+
+    def encode(waves: Sequence[Waveform], scored: bool = False) -> Encoded:
+        if any(len(wave) == 16_000 for wave in waves):
+            raise AttributeError("a bug")
+        return plain(waves, scored)
+
+    monkeypatch.setattr(lm, "encode", encode)
+    with Engine(lm, config()) as engine:
+        found = engine.run(segments(0.5, 1.0, 0.8, 1.2, 0.3))
+    assert [piece.error for piece in found] == [None, "a bug", None, None, None]
+
+
+def test_what_the_source_raises_ends_it(lm: SpeechLM) -> None:
+    def source() -> Iterator[Segment]:
+        yield from segments(0.5, 1.0)
+        raise KeyError("the reader's own")
+
+    with Engine(lm, config()) as engine, pytest.raises(KeyError, match="own"):
+        list(engine.transcribe(source()))
+
+
+def test_windows_are_bounded_and_meet_at_like_lengths(lm: SpeechLM) -> None:
+    runner = Engine(lm, config()).runner
+    taken = []
+
+    def source() -> Any:
+        for piece in segments(*[0.1 * n for n in range(1, 13)]):
+            taken.append(piece.index)
+            yield runner.job(piece)
+
+    waiting = Waiting(source(), 1)
+    first = waiting.take(lambda group: len(group) < 3)
+    assert [job.segment.index for job in first] == [3, 2]
+    assert len(taken) == 4
+    waiting.put_back(first)
+    rest = [job.segment.index for job in waiting.take(lambda group: True)]
+    assert rest == [3, 2, 1, 0, 4, 5, 6, 7, 11, 10, 9, 8]
+
+
+def test_allocators_say_it_in_several_ways() -> None:
+    assert out_of_memory(torch.OutOfMemoryError("x"))
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert out_of_memory(RuntimeError("MPS backend out of memory"))
+    assert not out_of_memory(RuntimeError("shape mismatch"))
+    assert not out_of_memory(ValueError("out of memory"))
+
+
+def test_room_forgets_only_what_one_row_taught_it() -> None:
+    room = Room(100)
+    room.shrink(80)
+    assert not room.holds(41)
+    room.shrink(30)
+    room.forgive()
+    assert room.holds(100)
+    room.shrink(80)
+    room.settle()
+    room.forgive()
+    assert not room.holds(41)
