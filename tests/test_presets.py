@@ -33,7 +33,7 @@ def test_the_shipped_presets_are_these() -> None:
     [
         ("none", 0.0, "once"),
         ("asr-safe", 0.2, "constant"),
-        ("st-safe", 0.2, "constant"),
+        ("st-safe", 0.2, "decay"),
         ("er-aggressive", 0.5, "once"),
     ],
 )

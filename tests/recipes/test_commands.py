@@ -31,7 +31,14 @@ def write_shard(folder: Path, name: str, count: int) -> None:
     np.save(folder / f"{name}.npy", rng.uniform(-1, 1, (count * 120, 80)).astype(np.float16))
     row: dict[str, Any] = {"text": TEXT, "translation": TRANSLATION, "seconds": 1.2}
     row |= {"frames": 120, "phones": [[0, "_", -1], [5, "a", 0], [20, "b", 1], [40, "a", 3]]}
-    row |= {"mood": "sad", "speakers": None, "questions": [], "turns": [[0, "m1"]], "sounds": []}
+    row |= {
+        "kind": "one",
+        "mood": "sad",
+        "speakers": None,
+        "questions": [],
+        "turns": [[0, "m1"]],
+        "sounds": [],
+    }
     rows = (json.dumps(row | {"start": 120 * number}) for number in range(count))
     (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
 
@@ -76,7 +83,7 @@ def test_an_unfinished_run_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_an_unknown_mix_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(typer.BadParameter, match="all, digits, reads"):
+    with pytest.raises(typer.BadParameter, match="all, digits, reads, talks"):
         synthesise.main(out=tmp_path, mix="songs")
 
 

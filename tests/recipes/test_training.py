@@ -1,5 +1,6 @@
 """The training path against the standard one: own-length encoder, packed suffixes, schedule."""
 
+import math
 from random import Random
 
 import numpy as np
@@ -127,8 +128,18 @@ def test_a_head_learns_to_look_at_other_speakers(sounds, collator):
     other = (voices[:, None] != voices).float() * 2 - 1
     scores = torch.where(speech[None, :], other, torch.zeros(size, size))[None]
     right, wrong = (float(_compared_loss(20 * sign * scores, batch)) for sign in (1, -1))
-    assert right == pytest.approx(0.1 * 0.6931, abs=1e-3)  # silence is neither
-    assert wrong == pytest.approx(20 + 0.1 * 0.6931, abs=1e-3)
+    undecided = 0.2 * 0.6931  # of silence, at a logit of 0
+    assert right == pytest.approx(undecided, abs=1e-3)
+    assert wrong == pytest.approx(0.5 * 20 + 0.7 * 20 + undecided, abs=1e-3)
+
+
+def test_silence_outweighs_what_only_seems_to_be_somebody_else(sounds, collator):
+    batch = collator([item(sounds[0], ROW | {"speakers": 2})], augmented=False)
+    silent = (batch.words == 0)[:, None, :].expand(-1, batch.words.shape[1], -1)
+    losses_at = [
+        float(_compared_loss(silent * logit, batch)) for logit in (0.0, math.log(0.8 / 0.2), 5.0)
+    ]
+    assert losses_at[1] == min(losses_at)
 
 
 def test_the_compared_scores_are_attention_logits_of_the_last_layer(model, sounds, collator):
