@@ -16,24 +16,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
+from types import ModuleType
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.engine import cost
 from core.engine.generate import Decoder, prefill
-from core.flops import DecoderShape, PromptLengths
+from core.flops import PromptLengths
 from core.methods import Method, get_method
-from core.reduction import Reduction, layers, reducing
+from core.reduction import Reduction, collecting, layers, reducing
 from core.scheduler import Budget, Schedule, solve
+from core.studies.bench import build_decoder, shape_of
+from core.studies.bench.shapes import audio_like, parts
 
-SMALL = DecoderShape(
-    hidden=1024, layers=8, heads=16, kv_heads=16, head_dim=64, intermediate=2816, vocab=8192
-)
+SHAPE = shape_of("small")
+SMALL = SHAPE.decoder
 BEFORE, AFTER = 17, 14
 CPU = torch.device("cpu")
 
@@ -53,37 +55,9 @@ class Result:
     extra_peak_mib: float
 
 
-def config_of(shape: DecoderShape) -> Any:
-    """Configuration of a Qwen2 decoder of this shape, for prompts of any length measured here."""
-    from transformers import Qwen2Config
-
-    return Qwen2Config(
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        intermediate_size=shape.intermediate,
-        vocab_size=shape.vocab,
-        max_position_embeddings=16384,
-        attn_implementation="sdpa",
-    )
-
-
-def build(shape: DecoderShape) -> Decoder:
-    """A Qwen2 decoder of this shape with random weights, float32."""
-    from transformers import Qwen2Model
-
-    torch.manual_seed(0)
-    config = config_of(shape)
-    stack = Qwen2Model(config).eval()
-    head = nn.Linear(shape.hidden, shape.vocab, bias=False)
-    return Decoder(stack, head, stack.get_input_embeddings(), ())
-
-
-def audio_like(prompt: PromptLengths, hidden: int) -> Tensor:
-    """Random embeddings whose neighbours are alike, as audio tokens are."""
-    noise = torch.randn(prompt.total, hidden)
-    return 0.5 * noise + noise.roll(1, 0) + noise.roll(2, 0)
+def build() -> Decoder:
+    """A decoder of the small shape with random weights, float32."""
+    return parts(build_decoder(SHAPE, CPU, torch.float32))
 
 
 def full_side(decoder: Decoder, embedded: Tensor) -> Callable[[], Tensor]:
@@ -111,10 +85,10 @@ def reduced_side(
 
 
 @contextmanager
-def stopwatch(*names: str) -> Iterator[dict[str, float]]:
-    """Seconds spent in functions of `core.reduction.layers` while the context is open."""
-    spent = dict.fromkeys(names, 0.0)
-    plain = {name: getattr(layers, name) for name in names}
+def stopwatch(**homes: ModuleType) -> Iterator[dict[str, float]]:
+    """Seconds spent in functions, each by name in its module, while the context is open."""
+    spent = dict.fromkeys(homes, 0.0)
+    plain = {name: getattr(home, name) for name, home in homes.items()}
 
     def timed(name: str) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -127,12 +101,12 @@ def stopwatch(*names: str) -> Iterator[dict[str, float]]:
         return run
 
     try:
-        for name in names:
-            setattr(layers, name, timed(name))
+        for name, home in homes.items():
+            setattr(home, name, timed(name))
         yield spent
     finally:
-        for name in names:
-            setattr(layers, name, plain[name])
+        for name, home in homes.items():
+            setattr(home, name, plain[name])
 
 
 def seconds_of(run: Callable[[], Tensor]) -> float:
@@ -154,7 +128,7 @@ def sides(
 ) -> dict[str, tuple[Callable[[], Tensor], float]]:
     """Name -> (what to run, cut of prefill FLOPs)."""
     prompt = PromptLengths(BEFORE, audio, AFTER)
-    embedded = audio_like(prompt, SMALL.hidden)
+    embedded = audio_like(prompt, torch.empty(0, SMALL.hidden), 1)[0]
     found: dict[str, tuple[Callable[[], Tensor], float]] = {
         "full": (full_side(decoder, embedded), 0.0)
     }
@@ -170,7 +144,7 @@ def sides(
 @torch.inference_mode()
 def measure(audio: int, reduce: float, start: int, rounds: int, name: str) -> list[Result]:
     """All sides at one length."""
-    decoder = build(SMALL)
+    decoder = build()
     table = sides(decoder, audio, reduce, start, name)
     for run, _ in table.values():
         run()
@@ -180,7 +154,7 @@ def measure(audio: int, reduce: float, start: int, rounds: int, name: str) -> li
             times[side].append(seconds_of(run))
     results = []
     for side, (run, reduction) in table.items():
-        with stopwatch("_merge", "received_attention") as spent:
+        with stopwatch(_merge=layers, received_attention=collecting) as spent:
             whole = seconds_of(run)
         results.append(
             Result(
@@ -203,7 +177,7 @@ def measure(audio: int, reduce: float, start: int, rounds: int, name: str) -> li
 @torch.inference_mode()
 def print_peak(side: str, audio: int, reduce: float, start: int, name: str) -> None:
     """What `peak_of` asks for."""
-    decoder = build(SMALL)
+    decoder = build()
     run = sides(decoder, audio, reduce, start, name)[side][0]
     # what it holds now, not what building the model took
     cost.reset_peak(CPU)
