@@ -5,6 +5,11 @@ Knows nothing of the rest. Errors of one recording (`MediaError`, `Transcription
 """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class FastAdaSPError(Exception):
     """Base of every error that fastadasp raises on purpose.
 

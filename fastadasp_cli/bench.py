@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -173,8 +174,6 @@ def _measured(
 @contextmanager
 def _progress(*, quiet: bool, no_progress: bool) -> Iterator[Callable[[str], None]]:
     """What is told is the line beside a spinner, or nothing."""
-    import sys
-
     if quiet or no_progress or not sys.stderr.isatty():
         yield lambda _: None
         return

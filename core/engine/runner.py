@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
+from ..errors import first_line
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
@@ -247,7 +248,6 @@ def loops(ids: Sequence[int]) -> bool:
 
 def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
     """A segment without a text, in one line why."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return Hypothesis(
         segment.recording_id,
         segment.index,
@@ -255,5 +255,5 @@ def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
         segment.end,
         "",
         cost,
-        error=reason,
+        error=first_line(error),
     )

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StartError
+from ..errors import StartError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -179,6 +179,6 @@ def _revision(name: str, place: str, config: Any) -> str | None:
 
 
 def _why(model: str, error: Exception, local: bool) -> str:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    first = first_line(error)[:200]
     hint = "check the name, or download it first and drop --offline" if local else "check the name"
     return f"model '{model}' cannot be loaded: {first} ({hint})"

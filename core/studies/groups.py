@@ -7,8 +7,9 @@ from itertools import islice
 
 import torch
 
+from ..engine.runner import failed
 from ..errors import FastAdaSPError
-from ..records import Hypothesis, Segment
+from ..records import Cost, Hypothesis, Segment
 
 LOOK_AHEAD = 4
 """How many groups are read before the first is formed."""
@@ -40,14 +41,7 @@ def by_halves(
         return work(batch)
     except (FastAdaSPError, RuntimeError, ValueError) as error:
         if len(batch) == 1:
-            return [_failed(batch[0], error)]
+            return [failed(batch[0], error, Cost())]
     torch.cuda.empty_cache()
     half = len(batch) // 2
     return by_halves(batch[:half], work) + by_halves(batch[half:], work)
-
-
-def _failed(segment: Segment, error: Exception) -> Hypothesis:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return Hypothesis(
-        segment.recording_id, segment.index, segment.start, segment.end, "", error=reason
-    )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...engine.cost import Clock, peak_bytes, reset_peak
+from ...errors import first_line
 from ...records import Seconds
 from .limits import Limits
 from .rows import Measured, Row, row
@@ -129,5 +130,5 @@ def _reason(entrant: Entrant, work: Work) -> str:
         entrant.run(work)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         torch.cuda.empty_cache()
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return first_line(error)
     return ""

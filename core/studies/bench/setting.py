@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from ...config import ReductionConfig
+from ...engine.reducer import reducer
 from ...errors import UsageError
 from ...methods import get_method
-from ...reduction import Reduction
-from ...scheduler import Budget, Schedule, solve
+from ...scheduler import Budget
 from .published import published
 from .shapes import ModelShape, shape_of
 from .sides import Side, own, plain, static
@@ -79,16 +80,16 @@ def entrants(setting: Setting) -> Iterator[Entrant]:
     unknown = set(setting.against) - set(RIVALS)
     if unknown:
         raise UsageError(f"unknown side '{min(unknown)}'; choose from {', '.join(RIVALS)}")
-    shape, prompt = setting.size.decoder, setting.size.prompt(setting.seconds)
-    method = get_method(setting.method)
-    schedule = Schedule(setting.schedule, setting.start, shape.layers, method.most)
-    full = solve(shape, schedule, prompt, 0.0, method.scoring)
+    prompt = setting.size.prompt(setting.seconds)
+    get_method(setting.method)  # what cuts the KV cache alone has no prefill to compare
+    wanted = ReductionConfig(setting.method, setting.schedule, 0.0, "keep", 0.0, setting.start)
+    how = reducer(wanted, setting.size.decoder)
+    full = how.solve(prompt, 0.0)
     for side, run in ((PLAIN, plain), (STATIC, static)):
         if side in setting.against:
             yield Entrant(side, 0.0, full, run)
-    reduction = Reduction(method, size_bias=method.size_bias)
     for asked in setting.reduce:
-        budget = solve(shape, schedule, prompt, asked, method.scoring)
+        budget = how.solve(prompt, asked)
         if asked and PUBLISHED in setting.against:
             yield Entrant(PUBLISHED, asked, budget, partial(published, kept=budget.kept))
-        yield Entrant(OWN, asked, budget, partial(own, kept=budget.kept, reduction=reduction))
+        yield Entrant(OWN, asked, budget, partial(own, kept=budget.kept, reduction=how.how))

@@ -104,10 +104,7 @@ def build_decoder(shape: ModelShape, device: torch.device, dtype: torch.dtype) -
         attn_implementation="sdpa",
         dtype=dtype,
     )
-    torch.manual_seed(0)
-    with device:
-        model: Any = Qwen2ForCausalLM(config)
-    model = model.eval().to(device, dtype)
+    model = _random(Qwen2ForCausalLM, config, device)
     # every side makes as many tokens as it is told to
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
@@ -135,10 +132,14 @@ def build_encoder(shape: ModelShape, device: torch.device, dtype: torch.dtype) -
         attn_implementation="sdpa",
         dtype=dtype,
     )
+    return _random(WhisperEncoder, config, device)
+
+
+def _random(architecture: Any, config: Any, device: torch.device) -> Any:
+    """A model with the same random weights every time, in the config's dtype."""
     torch.manual_seed(0)
     with device:
-        encoder: Any = WhisperEncoder(config)
-    return encoder.eval().to(device, dtype)
+        return architecture(config).eval().to(device, config.dtype)
 
 
 def audio_like(prompt: PromptLengths, like: Tensor, batch: int) -> Tensor:

@@ -18,7 +18,7 @@ from ...engine.generate import prefill
 from ...engine.greedy import greedy
 from ...flops import PromptLengths
 from ...records import Seconds
-from ...reduction import Reduction, reducing
+from ...reduction import Eviction, Reduction, reducing
 from .shapes import parts
 
 
@@ -107,7 +107,7 @@ def _generate(work: Work, **options: Any) -> Run:
     return Run(marks[0], decode, held, tuple(out.sequences[0].tolist()))
 
 
-def own(work: Work, kept: tuple[int, ...], reduction: Reduction) -> Run:
+def own(work: Work, kept: tuple[int, ...], reduction: Reduction | Eviction) -> Run:
     """This project's engine, with as many audio tokens in each layer as `kept` says."""
     decoder = parts(work.model)
     batch = len(work.embedded)
