@@ -29,6 +29,8 @@ IGNORED = -100
 _MAX_MASKS, _MAX_BANDS, _MAX_FRAMES = 2, 12, 10  # SpecAugment, light
 _WARPED, _WARP = 0.4, 0.12  # vocal tract length perturbation: share of recordings, reach
 _REAL_WARPED, _REAL_WARP = 0.8, 0.2  # real digits: many speakers of a few
+_TONE, _REAL_TONE = 0.06, 0.25  # reach of another microphone, 40 dB = 1: 2.4 and 10 dB
+_TONE_POINTS = 7
 _LEVEL_SHIFT = 0.04  # 1.6 dB: loudness tells moods apart, so it must not be blurred more
 _CACHED = 50_000
 
@@ -200,11 +202,13 @@ class Collator:
         )
 
     def _masked(self, item: Item) -> NDArray[np.float32]:
-        """Make another speaker, shift the level a little, overwrite bands and frames."""
+        """Make another speaker and microphone, shift the level, overwrite bands and frames."""
         mel, real = item.mel(), item.row["kind"] == "real"
         share, reach = (_REAL_WARPED, _REAL_WARP) if real else (_WARPED, _WARP)
+        tone = _REAL_TONE if real else _TONE
         if self._noise.random() < share:
             mel = _warped(mel, float(self._noise.uniform(1 - reach, 1 + reach)))
+        mel += _tone(self._noise.uniform(-tone, tone, _TONE_POINTS))
         mel += self._noise.uniform(-_LEVEL_SHIFT, _LEVEL_SHIFT)
         mean = mel.mean()
         for _ in range(_MAX_MASKS):
@@ -288,6 +292,12 @@ def _warped(mel: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     share = (source - below).astype(np.float32)
     warped: NDArray[np.float32] = mel[:, below] * (1 - share) + mel[:, below + 1] * share
     return warped
+
+
+def _tone(points: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Draw a smooth curve (N_MELS,) through points; its mean is 0, for the level tells moods."""
+    curve = np.interp(np.linspace(0, len(points) - 1, N_MELS), np.arange(len(points)), points)
+    return (curve - curve.mean()).astype(np.float32)
 
 
 def _visible(groups: Tensor) -> Tensor:

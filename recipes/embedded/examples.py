@@ -20,6 +20,7 @@ import typer
 from .augment import add_noise, set_level, silence
 from .grammar import Clause, draw_clause, join
 from .moods import draw_mood, draw_prosody
+from .questions import draw_question
 from .speech import SAMPLE_RATE, Samples, Synthesiser
 from .utterance import Kind, Source
 from .voices import Voice, draw_voice
@@ -75,7 +76,7 @@ def _short(source: Source, kind: Kind, snr_db: float | None) -> Recording:
     samples = utterance.speech.samples
     if snr_db is not None:
         samples = add_noise(samples, snr_db, source.noise)
-    first = utterance.questions[0]
+    first = draw_question(source.rng, utterance.clauses)
     asked: dict[str, object] = {"question": first.question, "answer": first.answer}
     if utterance.speakers is None:
         asked["emotion"] = utterance.mood

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from .augment import add_noise, set_level
 from .digits import load_digits
 from .moods import MOODS
+from .questions import draw_question
 from .speech import SAMPLE_RATE, Samples, Synthesiser
 from .utterance import Kind, Source, Utterance
 
@@ -74,7 +75,7 @@ def drawn(name: str, source: Source, size: int) -> Iterator[tuple[Utterance, dic
             yield utterance, {"speakers": speakers}
         elif name == "sqa":
             utterance = source.draw_one(_one_of(source, _ASKED))
-            asked = utterance.questions[0]
+            asked = draw_question(source.rng, utterance.clauses)
             yield utterance, {"question": asked.question, "answer": asked.answer}
         elif name == "long":
             found = _endless(source, "long")

@@ -27,6 +27,9 @@ UNKNOWN_SHARE = 0.2
 LONGEST_ANSWER = 5
 """Most words of an answer; nothing is asked that takes more."""
 
+_TWINS = 0.4
+"""How often a question of a lesson comes with its twin."""
+
 
 class Question(NamedTuple):
     """A question in lower case without punctuation, and its answer."""
@@ -70,6 +73,9 @@ _PATTERNS = (
     _Pattern("number", "what is the number", "number", ("number",)),
 )
 
+_About = tuple[_Pattern, Facts]
+"""A pattern and the clause that fills it."""
+
 # The rarer a clause, the likelier a question about it.
 _KNOWN_WEIGHTS: dict[Kind, int] = {
     "who": 2,
@@ -97,21 +103,43 @@ _SINGULAR = {thing.en_plural: thing.en for thing in nouns.THINGS}
 _PLURAL = {thing.en: thing.en_plural for thing in nouns.THINGS}
 
 
+class _Recording(NamedTuple):
+    """What a recording tells, the words that are heard and what may be asked with an answer."""
+
+    facts: list[Facts]
+    heard: set[str]
+    known: list[_About]
+
+    @classmethod
+    def of(cls, clauses: Sequence[Clause]) -> "_Recording":
+        facts = [clause.facts for clause in clauses if clause.facts is not None]
+        if len(facts) < len(clauses):
+            raise ValueError("a clause without facts, such as a joined one, cannot be asked about")
+        heard = {word for clause in clauses for word in clause.en.split()}
+        return cls(facts, heard, _known(facts))
+
+
 def draw_question(rng: Random, clauses: Sequence[Clause]) -> Question:
     """Ask about one of the clauses; in a fixed share the answer is "unknown"."""
-    facts = [clause.facts for clause in clauses if clause.facts is not None]
-    if len(facts) < len(clauses):
-        raise ValueError("a clause without facts, such as a joined one, cannot be asked about")
-    known = _known(facts) if rng.random() >= UNKNOWN_SHARE else []
-    if known:
-        kinds = sorted({question.kind for question in known})
-        kind = rng.choices(kinds, [_KNOWN_WEIGHTS[kind] for kind in kinds])[0]
-        return rng.choice([question for question in known if question.kind == kind])
-    heard = {word for clause in clauses for word in clause.en.split()}
-    while True:
-        question = _unknown(rng, facts, heard)
-        if question is not None:
-            return question
+    return _drawn(rng, _Recording.of(clauses))[0]
+
+
+def draw_lesson(rng: Random, clauses: Sequence[Clause], count: int) -> list[Question]:
+    """Draw `count` questions, some with a twin, none of them twice.
+
+    A twin names one thing otherwise, as another clause has it or as none has. Who answers by the
+    likeliest word without checking all that is named gets one of the two wrong.
+    """
+    recording = _Recording.of(clauses)
+    lesson: dict[str, Question] = {}
+    for _ in range(count):
+        asked, about = _drawn(rng, recording)
+        lesson[asked.question] = asked
+        if about and rng.random() < _TWINS:
+            twin = _twin(rng, *about, recording)
+            if twin:
+                lesson[twin.question] = twin
+    return list(lesson.values())
 
 
 def question_words() -> list[str]:
@@ -125,15 +153,42 @@ def question_words() -> list[str]:
     return sorted((fixed | bases | {UNKNOWN}) - set(english_words()))
 
 
-def _known(facts: list[Facts]) -> list[Question]:
-    """List the questions that the recording answers, each in one way only."""
-    questions = []
+def _drawn(rng: Random, recording: _Recording) -> tuple[Question, _About | None]:
+    """Draw a question and, where it has an answer, what it is about."""
+    if rng.random() >= UNKNOWN_SHARE and recording.known:
+        kinds = sorted({pattern.kind for pattern, _ in recording.known})
+        kind = rng.choices(kinds, [_KNOWN_WEIGHTS[kind] for kind in kinds])[0]
+        about = rng.choice([known for known in recording.known if known[0].kind == kind])
+        return _asked(*about, _slot(about[1], about[0].asked)), about
+    while True:
+        question = _unknown(rng, recording.facts, recording.heard)
+        if question is not None:
+            return question, None
+
+
+def _twin(rng: Random, pattern: _Pattern, fact: Facts, recording: _Recording) -> Question | None:
+    """Name one slot otherwise; None where the clauses then answer in two ways."""
+    others = [one for one in recording.facts if one is not fact and _form(one) == _form(fact)]
+    if others and pattern.named and rng.random() < 0.5:
+        changed = _with_slot_of(rng.choice(others), rng.choice(pattern.named), fact)
+    else:
+        changed = _with_foreign_slot(rng, pattern, fact, recording.heard)
+    answers = _answers(pattern, changed, recording.facts) - {""}
+    answer = min(answers, default=UNKNOWN)
+    if len(answers) > 1 or len(answer.split()) > LONGEST_ANSWER:
+        return None
+    return _asked(pattern, changed, answer)
+
+
+def _known(facts: list[Facts]) -> list[_About]:
+    """List what the recording answers in one way only."""
+    known = []
     for pattern, fact in _told(_PATTERNS, facts):
         answer = _slot(fact, pattern.asked)
         alone = _answers(pattern, fact, facts) == {answer}
         if answer and alone and len(answer.split()) <= LONGEST_ANSWER:
-            questions.append(Question(pattern.kind, _worded(pattern, fact), answer))
-    return questions
+            known.append((pattern, fact))
+    return known
 
 
 def _unknown(rng: Random, facts: list[Facts], heard: set[str]) -> Question | None:
@@ -150,7 +205,7 @@ def _unknown(rng: Random, facts: list[Facts], heard: set[str]) -> Question | Non
         fact = _foreign(rng, pattern.forms)
     if _answers(pattern, fact, facts) - {""}:
         return None
-    return Question(kind, _worded(pattern, fact), UNKNOWN)
+    return _asked(pattern, fact, UNKNOWN)
 
 
 def _with_foreign_slot(rng: Random, pattern: _Pattern, fact: Facts, heard: set[str]) -> Facts:
@@ -162,9 +217,13 @@ def _with_foreign_slot(rng: Random, pattern: _Pattern, fact: Facts, heard: set[s
     foreign = _foreign(rng, (_form(fact),))
     while _heard(_slot(foreign, slot), heard):
         foreign = _foreign(rng, (_form(fact),))
-    if slot == "past":
-        return replace(fact, past=foreign.past, base=foreign.base)
-    changes = {slot: _slot(foreign, slot)}
+    return _with_slot_of(foreign, slot, fact)
+
+
+def _with_slot_of(other: Facts, slot: str, fact: Facts) -> Facts:
+    if slot in ("past", "base"):
+        return replace(fact, past=other.past, base=other.base)
+    changes = {slot: _slot(other, slot)}
     return replace(fact, **changes)
 
 
@@ -208,11 +267,12 @@ def _uncountable(pattern: _Pattern, fact: Facts) -> bool:
     return pattern.kind == "many" and fact.noun not in _SINGULAR
 
 
-def _worded(pattern: _Pattern, fact: Facts) -> str:
+def _asked(pattern: _Pattern, fact: Facts, answer: str) -> Question:
     noun = _PLURAL.get(fact.noun, fact.noun) if pattern.kind == "many" else fact.noun
-    return pattern.wording.format(
+    wording = pattern.wording.format(
         subject=fact.subject, past=fact.past, base=fact.base, noun=noun, place=fact.place
     )
+    return Question(pattern.kind, wording, answer)
 
 
 def _slot(fact: Facts, name: str) -> str:

@@ -10,7 +10,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from .augment import ANY_LEVEL_DB, augment
 from .digits import load_digits
 from .features import feature_extractor, log_mel
+from .grammar import Clause
 from .reads import Read, load_reads, stretched
 from .speech import SAMPLE_RATE, Samples, Synthesiser
 from .utterance import Kind, Source, Utterance
@@ -147,11 +148,16 @@ def _row(utterance: Utterance) -> dict[str, Any]:
         "speaker": utterance.speaker,
         "mood": utterance.mood,
         "speakers": utterance.speakers,
-        "questions": [(asked.question, asked.answer) for asked in utterance.questions],
+        "facts": [_facts(clause) for clause in utterance.clauses],
         "phones": [(round(t * 50), name, word) for t, name, word in utterance.speech.phones],
         "turns": [(round(turn.start * 50), turn.variant) for turn in utterance.turns],
         "sounds": [],
     }
+
+
+def _facts(clause: Clause) -> dict[str, str]:
+    assert clause.facts is not None
+    return {slot: words for slot, words in asdict(clause.facts).items() if words}
 
 
 def _read_row(read: Read) -> dict[str, Any]:
@@ -163,7 +169,7 @@ def _read_row(read: Read) -> dict[str, Any]:
         "speaker": read.speaker,
         "mood": None,
         "speakers": None,
-        "questions": [],
+        "facts": [],
         "phones": [],
         "turns": [],
         "sounds": list(read.sounds),

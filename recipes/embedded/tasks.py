@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
+from .grammar import Clause, Facts
 from .moods import MOODS
+from .questions import draw_lesson
 
 Row = Mapping[str, Any]
 """A row of a shard's index."""
@@ -48,14 +50,18 @@ TASKS: dict[str, Task] = {
 }
 """Tasks with a fixed prompt, by name."""
 
-_QUESTION_WEIGHT = 2.0
+_QUESTIONS = 4
+"""Questions about one utterance, twins not counted."""
+
+_QUESTION_WEIGHT = 1.5
 
 
 def examples_of(row: Row, rng: Random) -> list[Example]:
-    """Return all that can be asked about an utterance: every task, and one of its questions."""
+    """Return all that can be asked about an utterance: every task, and new questions each time."""
     asked = [(task, task.answer(row)) for task in TASKS.values()]
     found = [Example(task.prompt, answer, task.weight) for task, answer in asked if answer]
-    if row["questions"]:
-        question, answer = rng.choice(row["questions"])
-        found.append(Example(question, answer, _QUESTION_WEIGHT))
+    clauses = [Clause(row["text"], "", Facts(**facts)) for facts in row["facts"]]
+    if clauses:
+        lesson = draw_lesson(rng, clauses, _QUESTIONS)
+        found += [Example(one.question, one.answer, _QUESTION_WEIGHT) for one in lesson]
     return found

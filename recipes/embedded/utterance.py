@@ -11,7 +11,6 @@ from .augment import ANY_LEVEL_DB, set_level, silence
 from .digits import Bank, draw_string
 from .grammar import Clause, Split, digit_clause, draw_clause, draw_digits, draw_number, join
 from .moods import MOODS, Mood, draw_mood, draw_prosody
-from .questions import Question, draw_question
 from .speech import SAMPLE_RATE, Speech, Synthesiser
 from .voices import Voice, draw_other, draw_voice, waver
 
@@ -24,7 +23,6 @@ _CLAUSES = {"one": 1, "two": 2, "three": 3}
 _DIGIT_COUNTS = (1, 2, 3, 4, 5, 6, 7, 8)
 _LONG_SECONDS = (10.0, 28.0)
 _LONGEST_SECONDS = 29.8  # the model's window is 30 s
-_QUESTIONS = 3
 
 
 class Turn(NamedTuple):
@@ -47,7 +45,7 @@ class Utterance:
         mood: None where nobody decided on one.
         speakers: 1 or 2 where both were possible and made the same way, else None.
         level: loudest sample of the finished recording, in dB below full scale.
-        questions: what may be asked about it.
+        clauses: what may be asked about; none where nothing can be.
     """
 
     kind: Kind
@@ -58,7 +56,7 @@ class Utterance:
     mood: Mood | None = None
     speakers: int | None = None
     level: float = -3.0
-    questions: tuple[Question, ...] = ()
+    clauses: tuple[Clause, ...] = ()
 
     @property
     def speaker(self) -> str:
@@ -131,7 +129,7 @@ class Source:
             mood,
             level=prosody.level,
             # a string of digits is too long for an answer: only "unknown" would be left
-            questions=() if kind == "digits" else self._questions(clauses),
+            clauses=() if kind == "digits" else tuple(clauses),
         )
 
     def _once_and_twice(
@@ -165,7 +163,7 @@ class Source:
                     mood,
                     speakers=len({turn.variant for turn in turns}),
                     level=prosody.level,
-                    questions=self._questions(said),
+                    clauses=tuple(said),
                 )
             )
         return made
@@ -192,9 +190,6 @@ class Source:
             turns.append(Turn(speech.seconds, voice.variant))
             speech = concatenate(speech, said)
         return speech, tuple(turns)
-
-    def _questions(self, clauses: list[Clause]) -> tuple[Question, ...]:
-        return tuple(draw_question(self.rng, clauses) for _ in range(_QUESTIONS))
 
     def _edge(self) -> float:
         return self.rng.uniform(0.0, 0.35)

@@ -35,7 +35,7 @@ def write_shard(folder: Path, name: str, count: int) -> None:
         "kind": "one",
         "mood": "sad",
         "speakers": None,
-        "questions": [],
+        "facts": [],
         "turns": [[0, "m1"]],
         "sounds": [],
     }

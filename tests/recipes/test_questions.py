@@ -6,7 +6,7 @@ import pytest
 
 from recipes.embedded import grammar
 from recipes.embedded.grammar import Clause, Facts
-from recipes.embedded.questions import Kind, Question, draw_question, question_words
+from recipes.embedded.questions import Kind, Question, draw_lesson, draw_question, question_words
 
 KINDS = get_args(Kind)
 
@@ -23,6 +23,19 @@ ANNA = Clause(
         quality="red",
         place="in the kitchen",
         time="on monday",
+    ),
+)
+ANNA_AGAIN = Clause(
+    "anna saw the green lamps in paris",
+    "",
+    Facts(
+        subject="anna",
+        past="saw",
+        base="see",
+        object="the green lamps",
+        noun="lamps",
+        quality="green",
+        place="in paris",
     ),
 )
 DOCTOR = Clause(
@@ -201,3 +214,39 @@ def test_the_same_seed_asks_the_same() -> None:
 def test_joined_clauses_are_refused() -> None:
     with pytest.raises(ValueError, match="without facts"):
         draw_question(Random(0), [grammar.join([ANNA, LAMP], [None])])
+
+
+def test_a_lesson_says_what_single_questions_say(
+    asked: list[tuple[list[Clause], Question]],
+) -> None:
+    rng = Random(2)
+    for clauses, _ in asked[:40]:
+        answers = _questions(clauses, 400)
+        lesson = [one for _ in range(20) for one in draw_lesson(rng, clauses, 4)]
+        assert all(answers.get(one.question, one.answer) == one.answer for one in lesson)
+
+
+def test_a_lesson_has_twins_that_name_one_thing_otherwise() -> None:
+    rng, twins = Random(3), Counter[str]()
+    for _ in range(400):
+        lesson = draw_lesson(rng, [ANNA, ANNA_AGAIN], 1)
+        assert len({one.question for one in lesson}) == len(lesson) <= 2
+        if len(lesson) == 2:
+            first, twin = ((one.kind, one.question.split(), one.answer) for one in lesson)
+            assert first[0] == twin[0]
+            assert first[1] != twin[1]
+            assert first[2] != "unknown"
+            twins[twin[2]] += 1
+    assert {"unknown", "the green lamps", "three red apples"} <= set(twins)
+    assert 0.2 < twins.total() / 400 < 0.5
+
+
+def test_a_twin_of_another_clause_has_its_answer() -> None:
+    rng = Random(4)
+    lessons = [draw_lesson(rng, [ANNA, ANNA_AGAIN], 1) for _ in range(600)]
+    kinds = ("what kind of apples did anna buy", "what kind of lamps did anna see")
+    for lesson in lessons:
+        answers = {one.question: one.answer for one in lesson}
+        assert answers.get(kinds[0], "red") == "red"
+        assert answers.get("what kind of apples did anna see", "unknown") == "unknown"
+        assert answers.get(kinds[1], "green") == "green"

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.embedded.dataset import IGNORED, Collator, Item, _warped, group_by_length, tables_of
+from recipes.embedded.dataset import (
+    IGNORED,
+    Collator,
+    Item,
+    _tone,
+    _warped,
+    group_by_length,
+    tables_of,
+)
 from recipes.embedded.features import N_MELS, encoder_lengths, feature_extractor, log_mel
 from recipes.embedded.grammar import english_words
 from recipes.embedded.losses import Heads, Weights, _compared_loss, encode, losses
@@ -22,12 +30,15 @@ ROW = {
     "translation": "Anna sah zwei Hunde",
     "mood": "happy",
     "speakers": 1,
-    "questions": [["who saw the dogs", "anna"]],
+    "facts": [
+        {"subject": "anna", "past": "saw", "base": "see", "object": "two dogs", "noun": "dogs"}
+        | {"count": "two"}
+    ],
     "phones": [[0, "_", -1], [5, "a", 0], [12, "b", 1], [20, "", 2], [25, "a", 3]],
     "turns": [[0, "m1"], [24, "f1"]],
     "sounds": [],
 }
-READING = ROW | {"text": "", "translation": "", "mood": None, "speakers": None, "questions": []}
+READING = ROW | {"text": "", "translation": "", "mood": None, "speakers": None, "facts": []}
 READING |= {"phones": [], "turns": [], "sounds": ["a", "b", "never heard"]}
 
 
@@ -63,8 +74,10 @@ def collator(processor, sounds) -> Collator:
     return Collator(processor, tables_of([item(sounds[0])], english_words()), seed=0)
 
 
-def test_own_length_and_packing_equal_the_standard_path(processor, model, sounds, collator):
-    batch = collator([item(sound) for sound in sounds], augmented=False)
+def test_own_length_and_packing_equal_the_standard_path(processor, model, sounds):
+    tables, rng = tables_of([item(sounds[0])], english_words()), Random(0)
+    rows = [item(sound) for sound in sounds]
+    batch = Collator(processor, tables, seed=0)(rows, augmented=False)
     audio = encode(model, batch.mel, batch.frames).tokens
     embedded = model.get_input_embeddings()(batch.ids)
     embedded[batch.is_audio] = audio[torch.arange(audio.shape[1]) < batch.tokens[:, None]]
@@ -73,7 +86,7 @@ def test_own_length_and_packing_equal_the_standard_path(processor, model, sounds
     ).last_hidden_state
     for row, sound in enumerate(sounds):
         packed = model.lm_head(hidden[row, :-1][batch.labels[row, 1:] != IGNORED])
-        for asked in examples_of(ROW, Random(0)):
+        for asked in examples_of(ROW, rng):
             answer = answer_ids(processor, asked.answer)
             expected = standard_logits(processor, model, sound, asked.prompt, answer)
             mine, packed = packed[: len(answer)], packed[len(answer) :]
@@ -160,14 +173,15 @@ def test_the_compared_scores_are_attention_logits_of_the_last_layer(model, sound
 
 def test_everything_known_is_asked_and_nothing_else():
     asked = examples_of(ROW, Random(0))
-    assert [example.answer for example in asked] == [
+    assert [example.answer for example in asked[:4]] == [
         "anna saw two dogs",
         "Anna sah zwei Hunde",
         "happy",
         "one",
-        "anna",
     ]
-    assert asked[-1] == Example("who saw the dogs", "anna", 2.0)
+    drawn = [one for seed in range(50) for one in examples_of(ROW, Random(seed))[4:]]
+    assert Example("who saw the dogs", "anna", 1.5) in drawn
+    assert {"anna", "two", "two dogs", "unknown"} == {one.answer for one in drawn}
     assert examples_of(READING, Random(0)) == []
 
 
@@ -184,7 +198,17 @@ def test_a_reading_teaches_its_sounds_only(model, sounds, collator):
 def test_a_label_weighs_more_than_a_word(sounds, collator):
     batch = collator([item(sounds[0])], augmented=False)
     weights = batch.weights[0][batch.labels[0] != IGNORED].tolist()
-    assert weights == [1.0] * 5 + [1.0] * 5 + [5.0] * 4 + [2.0] * 2
+    assert weights[:14] == [1.0] * 5 + [1.0] * 5 + [5.0] * 4
+    assert set(weights[14:]) == {1.5}
+
+
+def test_another_microphone_has_a_tone_and_no_loudness():
+    points = np.array([0.2, 0.0, -0.1, 0.1, 0.0, 0.0, 0.3])
+    curve = _tone(points)
+    assert curve.shape == (N_MELS,)
+    assert curve.mean() == pytest.approx(0.0, abs=1e-6)
+    assert curve[-1] - curve[0] == pytest.approx(0.1, abs=1e-6)
+    assert np.abs(np.diff(curve)).max() < 0.3 * 6 / (N_MELS - 1) + 1e-6
 
 
 def test_a_longer_vocal_tract_lowers_every_band():
