@@ -297,7 +297,8 @@ def _warped(mel: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
 def _tone(points: NDArray[np.float64]) -> NDArray[np.float32]:
     """Draw a smooth curve (N_MELS,) through points; its mean is 0, for the level tells moods."""
     curve = np.interp(np.linspace(0, len(points) - 1, N_MELS), np.arange(len(points)), points)
-    return (curve - curve.mean()).astype(np.float32)
+    tone: NDArray[np.float32] = (curve - curve.mean()).astype(np.float32)
+    return tone
 
 
 def _visible(groups: Tensor) -> Tensor:
