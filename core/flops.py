@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
 
 SCORE_CHUNK = 64
@@ -143,18 +142,15 @@ RECEIVED = Scoring(received=True)
 """The received-attention pass and nothing else."""
 
 
-@lru_cache(maxsize=65536)
 def scored_pairs(audio: int, after: int, chunk: int = SCORE_CHUNK) -> int:
     """Query-key pairs of one received-attention pass: causal in steps of `chunk` queries.
 
     Queries before the audio cannot see it; a step that starts inside the audio computes the
     columns up to its own last query.
     """
-    queries = audio + after
-    return sum(
-        (min(queries, first + chunk) - first) * min(audio, first + chunk)
-        for first in range(0, queries, chunk)
-    )
+    whole = audio // chunk
+    rest = audio + after - whole * chunk
+    return chunk**2 * whole * (whole + 1) // 2 + rest * audio
 
 
 def prefill_flops(
