@@ -16,6 +16,8 @@ from itertools import pairwise
 
 SCORE_CHUNK = 64
 """Queries per step of the received-attention pass (see `core.reduction.attention`)."""
+SAMPLE_EVERY = 4
+"""One query in so many is asked where received attention is estimated from a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,15 @@ class Scoring:
     """What a method spends in every layer (or at the input) where it removes audio tokens.
 
     Attributes:
-        received: a second pass of all queries over the audio columns.
+        received: a second pass of queries over the audio columns.
+        every: one query in so many makes that pass.
         last_query: the last prompt token's scores over the audio columns.
         dots: dot products of the hidden width, for each audio token.
         gram: how often every audio token's dot product with every other is taken.
     """
 
     received: bool = False
+    every: int = 1
     last_query: bool = False
     dots: int = 0
     gram: int = 0
@@ -132,7 +136,7 @@ class Scoring:
         """FLOPs over `audio` tokens with `after` text tokens behind them; None at the input."""
         total = 2 * shape.hidden * audio * (self.dots + audio * self.gram)
         if after is not None and self.received:
-            total += scored_pairs(audio, after) * shape.pair // 2
+            total += scored_pairs(audio, after, self.every) * shape.pair // 2
         if after is not None and self.last_query:
             total += audio * shape.pair // 2
         return total
@@ -142,15 +146,18 @@ RECEIVED = Scoring(received=True)
 """The received-attention pass and nothing else."""
 
 
-def scored_pairs(audio: int, after: int, chunk: int = SCORE_CHUNK) -> int:
+def scored_pairs(audio: int, after: int, every: int = 1, chunk: int = SCORE_CHUNK) -> int:
     """Query-key pairs of one received-attention pass: causal in steps of `chunk` queries.
 
     Queries before the audio cannot see it; a step that starts inside the audio computes the
-    columns up to its own last query.
+    columns up to its own last query. Of a sample, each audio token meets itself in addition.
     """
-    whole = audio // chunk
-    rest = audio + after - whole * chunk
-    return chunk**2 * whole * (whole + 1) // 2 + rest * audio
+    queries = audio + after
+    asked = -(-queries // every)
+    early = (queries - 1) % every + 1 - every  # columns a first step of full size lacks, below 0
+    causal = min((audio - early) // (every * chunk), asked // chunk)
+    inside = chunk * (causal * early + every * chunk * causal * (causal + 1) // 2)
+    return inside + (asked - causal * chunk) * audio + (audio if every > 1 else 0)
 
 
 def prefill_flops(

@@ -38,6 +38,7 @@ from tests.reference_layers import (
     merge,
     neighbour_cosines,
     project,
+    sampled,
 )
 from tests.reference_methods import Rule, Seen, regroup
 
@@ -100,7 +101,9 @@ def prefill(
     if rule is not None and audio_kept[0] < span[1] - span[0]:
         states = _states(tokens[slice(*span)])
         nothing = [0.0] * len(states)
-        clusters = rule(Seen(states, states, nothing, nothing, [1] * len(states)), audio_kept[0])
+        clusters = rule(
+            Seen(states, states, nothing, nothing, nothing, [1] * len(states)), audio_kept[0]
+        )
         tokens[slice(*span)] = regroup(tokens[slice(*span)], clusters)
     traces = []
     for index, layer in enumerate(decoder_layers):
@@ -131,6 +134,7 @@ def prefill(
                 keys[start:stop].flatten(1),
                 after[start:stop],
                 received[start:stop].tolist(),
+                sampled(queries, keys, log_sizes)[start:stop].tolist(),
                 last[start:stop].tolist(),
                 [token.size for token in tokens[start:stop]],
             )

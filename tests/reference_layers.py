@@ -138,3 +138,18 @@ def feed_forward(layer: Any, states: Tensor) -> Tensor:
 def head_logits(model: Any, states: Tensor) -> Tensor:
     """Last norm and output matrix."""
     return linear(model.get_output_embeddings(), norm(model.get_decoder().norm, states))
+
+
+def sampled(queries: Tensor, keys: Tensor, log_sizes: Tensor, every: int = 4) -> Tensor:
+    """Attention each key [k] received, from one query in `every` for all but its own.
+
+    queries [k, H, h], keys [k, Hkv, h], log_sizes [k]; the last query is one of the sample.
+    """
+    received = torch.zeros(len(keys), dtype=queries.dtype)
+    for i in range(len(queries)):
+        seen = slice(0, i + 1)
+        _, shares = attend(queries[i : i + 1], keys[seen], keys[seen], log_sizes[seen])
+        received[i] += shares[i]
+        if (len(queries) - 1 - i) % every == 0:
+            received[:i] += every * shares[:i]
+    return received

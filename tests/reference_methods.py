@@ -26,6 +26,7 @@ class Seen:
     keys: Tensor  # [A, width], rotated, heads side by side
     states: Tensor  # [A, d]
     received: list[float]
+    sampled: list[float]  # the same from every fourth query, each standing for four
     last: list[float]  # received from the last query alone
     sizes: list[int]
 
@@ -65,6 +66,11 @@ def singles(scores: list[float], kept: int) -> list[Cluster]:
 def fastadasp(seen: Seen, kept: int) -> list[Cluster]:
     joined, _ = choose_pairs(neighbour_cosines(seen.keys), len(seen.sizes) - kept)
     return chains(joined, seen.received)
+
+
+def fastadasp_sampled(seen: Seen, kept: int) -> list[Cluster]:
+    joined, _ = choose_pairs(neighbour_cosines(seen.keys), len(seen.sizes) - kept)
+    return chains(joined, seen.sampled)
 
 
 def merge_mean(seen: Seen, kept: int) -> list[Cluster]:
@@ -158,6 +164,7 @@ def _ward_cost(seen: Seen, one: list[int], other: list[int]) -> float:
 
 RULES: dict[str, Rule] = {
     "fastadasp": fastadasp,
+    "fastadasp-sampled": fastadasp_sampled,
     "merge-mean": merge_mean,
     "a-tome": a_tome,
     "affinity": affinity(3),

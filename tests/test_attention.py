@@ -67,6 +67,28 @@ def test_received_attention_is_the_column_sum_of_the_maps(ragged: bool, biased: 
         assert not last[row, length[row] :].any()
 
 
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_sample_of_queries_stands_for_all(ragged: bool, biased: bool) -> None:
+    pad, start, length = ((0, 40), (17, 51), (230, 90)) if ragged else ((0,), (17,), (230,))
+    query, key, value = states(len(pad))
+    bias = torch.rand(len(pad), TOKENS) if biased else None
+    allowed = causal(pad)
+    mask = allowed if bias is None else torch.where(allowed, bias[:, None, None, :], -torch.inf)
+    _, lse = attend(query, key, value, mask, SCALE)
+    where = AudioColumns(start, length, pad)
+    found = received_attention(query, key, lse, where, bias, SCALE, every=4)
+    maps = softmax_maps(query, key, allowed, bias)
+    for row in range(len(pad)):
+        assert not found[row, :, length[row] :].any()
+        for column in range(0, length[row], 7):
+            at = start[row] + column
+            asked = [q for q in range(TOKENS - 1, at, -4) if q != at]
+            heads = maps[row, :, at, at] + 4 * maps[row, :, asked, at].sum(-1)
+            expected = heads.unflatten(0, (KV_HEADS, -1)).sum(1)
+            torch.testing.assert_close(found[row, :, column], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_the_plain_fallback_equals_the_fused_kernel() -> None:
     query, key, value = states(2)
     allowed = torch.zeros(2, 1, TOKENS, TOKENS).masked_fill(~causal((0, 40)), -torch.inf)

@@ -167,3 +167,7 @@ def test_encoder_flops_are_those_counted(tiny_model: Any) -> None:
 def test_scored_pairs_by_hand() -> None:
     # 5 audio + 2 text queries in steps of 3: rows 0-2 see 3 columns, 3-5 see 5, row 6 sees 5
     assert scored_pairs(5, 2, chunk=3) == 3 * 3 + 3 * 5 + 1 * 5
+    # queries 0, 3, 6, 9 of 10 in steps of 2: rows 0 and 3 see 4 columns, 6 and 9 all 8; and 8 own
+    assert scored_pairs(8, 2, every=3, chunk=2) == 2 * 4 + 2 * 8 + 8
+    # queries 1, 4, 7, 10 of 11: rows 1 and 4 see 5 columns
+    assert scored_pairs(8, 3, every=3, chunk=2) == 2 * 5 + 2 * 8 + 8

@@ -7,7 +7,7 @@ from . import external
 from .a_tome import AToMe
 from .affinity import Affinity
 from .base import AudioView, CacheMethod, CacheView, EncoderScores, Method, Signal, ThresholdMethod
-from .fastadasp import FastAdaSP
+from .fastadasp import FastAdaSP, FastAdaSPSampled
 from .fastv import FastV, FastVReceived
 from .h2o import H2O
 from .merge_mean import MergeMean
@@ -22,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         FastAdaSP,
+        FastAdaSPSampled,
         Ward,
         MergeMean,
         AToMe,

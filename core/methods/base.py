@@ -21,9 +21,13 @@ from ..merge import Plan
 
 
 class Signal(StrEnum):
-    """What a method may ask for that costs something to find out: a layer, or the encoder."""
+    """What a method may ask for that costs something to find out: a layer, or the encoder.
+
+    `SAMPLED` is `RECEIVED` as estimated from one query in `SAMPLE_EVERY`.
+    """
 
     RECEIVED = "received"
+    SAMPLED = "sampled"
     LAST_QUERY = "last_query"
     ENCODER = "encoder"
 

@@ -108,13 +108,14 @@ def attend_plainly(
     )
 
 
-def received_attention(
+def received_attention(  # noqa: PLR0913
     query: Tensor,
     key: Tensor,
     lse: Tensor,
     columns: AudioColumns,
     bias: Tensor | None,
     scale: float,
+    every: int = 1,
 ) -> Tensor:
     """Attention that each audio token received: softmax summed over heads and real queries.
 
@@ -129,6 +130,8 @@ def received_attention(
         columns: where the audio stands.
         bias: what was added to the scores of each key, (batch, tokens), or None.
         scale: factor on the scores.
+        every: ask one query in so many, counted from the last one, and let it stand for all of
+            them; what a token gives itself is always exact, for it is large and no other's.
 
     Returns:
         (batch, kv_heads, audio), float32; a row's padding holds 0.
@@ -139,26 +142,61 @@ def received_attention(
     extra = None if bias is None else columns.gather(bias, 1)[:, None, None, :].float()
     total = torch.zeros(batch, kv_heads, columns.width, device=query.device)
     first = min(columns.start)
-    for begin in range(first, tokens, SCORE_CHUNK):
-        end = min(tokens, begin + SCORE_CHUNK)
-        seen = min(columns.width, max(end - start for start in columns.start))
-        rows = query[:, :, begin:end].reshape(batch * kv_heads, -1, head_dim).float()
-        norm = lse[:, :, begin:end].reshape(batch * kv_heads, -1, 1).float()
+    first += (tokens - 1 - first) % every
+    for begin in range(first, tokens, SCORE_CHUNK * every):
+        asked = range(begin, min(tokens, begin + SCORE_CHUNK * every), every)
+        seen = min(columns.width, max(asked[-1] + 1 - start for start in columns.start))
+        rows = query[:, :, begin : asked.stop : every]
+        norm = lse[:, :, begin : asked.stop : every]
         share = torch.baddbmm(
-            norm,
-            rows,
+            norm.reshape(batch * kv_heads, -1, 1).float(),
+            rows.reshape(batch * kv_heads, -1, head_dim).float(),
             keys[..., :seen].reshape(batch * kv_heads, head_dim, seen),
             beta=-1,
             alpha=scale,
-        ).view(batch, heads, end - begin, seen)
+        ).view(batch, heads, len(asked), seen)
         if extra is not None:
             share += extra[..., :seen]
-        settled = 0 if columns.ragged else max(0, begin - first)
+        settled = 0 if columns.ragged else max(0, begin - columns.start[0])
         if settled < seen:
-            unseen = _unseen(columns, range(begin, end), range(settled, seen), query.device)
+            unseen = _unseen(columns, asked, range(settled, seen), query.device)
             share[..., settled:].masked_fill_(unseen, -torch.inf)
         total[..., :seen] += share.exp_().view(batch, kv_heads, -1, seen).sum(2)
-    return total
+    if every == 1:
+        return total
+    own = _own_attention(query, keys, lse, columns, extra, scale)
+    asked_too = _distance(columns, tokens, query.device) % every == 0
+    return total * every + own * (1 - every * asked_too.unsqueeze(1).float())
+
+
+def _own_attention(
+    query: Tensor,
+    keys: Tensor,
+    lse: Tensor,
+    columns: AudioColumns,
+    extra: Tensor | None,
+    scale: float,
+) -> Tensor:
+    """What each audio token gave itself, (batch, kv_heads, audio); a row's padding holds 0.
+
+    `keys` are the audio's, (batch, kv_heads, head_dim, audio), `extra` their bias,
+    (batch, 1, 1, audio); the others as in `received_attention`.
+    """
+    batch = len(query)
+    rows = columns.gather(query, 2).view(batch, keys.shape[1], -1, columns.width, keys.shape[2])
+    norm = columns.gather(lse, 2).view(rows.shape[:-1])
+    score = torch.einsum("bkgad,bkda->bkga", rows.float(), keys) * scale - norm
+    if extra is not None:
+        score = score + extra
+    column = torch.arange(columns.width, device=query.device)
+    length = torch.tensor(columns.length, device=query.device).view(batch, 1, 1)
+    return score.exp().sum(2).masked_fill(column >= length, 0)
+
+
+def _distance(columns: AudioColumns, tokens: int, device: torch.device) -> Tensor:
+    """Tokens between each audio token and the end of its row, (batch, audio)."""
+    start = torch.tensor(columns.start, device=device).unsqueeze(1)
+    return tokens - 1 - start - torch.arange(columns.width, device=device)
 
 
 def last_query_attention(
@@ -194,7 +232,7 @@ def _unseen(columns: AudioColumns, queries: range, audio: range, device: torch.d
 
     A query that is padding sees none: all of its row's audio lies after it.
     """
-    query = torch.arange(queries.start, queries.stop, device=device)[None, :, None]
+    query = torch.arange(queries.start, queries.stop, queries.step, device=device)[None, :, None]
     column = torch.arange(audio.start, audio.stop, device=device)[None, None, :]
     start, length = (
         torch.tensor(counts, device=device)[:, None, None]

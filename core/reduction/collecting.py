@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..flops import SAMPLE_EVERY
 from ..methods import Signal
 from .attention import (
     AudioColumns,
@@ -62,6 +63,8 @@ def collecting_attention(  # noqa: PLR0913
     seen = (query, key, lse, collected.columns, collected.bias, scale)
     if Signal.RECEIVED in collected.wanted:
         collected.received = received_attention(*seen)
+    if Signal.SAMPLED in collected.wanted:
+        collected.received = received_attention(*seen, every=SAMPLE_EVERY)
     if Signal.LAST_QUERY in collected.wanted:
         collected.last_query = last_query_attention(*seen)
     return output.transpose(1, 2).contiguous(), None

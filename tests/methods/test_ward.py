@@ -29,7 +29,9 @@ def in_rounds(states: Tensor, joins: int, sizes: list[int] | None = None) -> lis
 def one_by_one(states: Tensor, joins: int, sizes: list[int] | None = None) -> list[list[int]]:
     """The same by the oracle, in float64."""
     nothing = [0.0] * len(states)
-    seen = Seen(states.double(), states.double(), nothing, nothing, sizes or [1] * len(states))
+    seen = Seen(
+        states.double(), states.double(), nothing, nothing, nothing, sizes or [1] * len(states)
+    )
     return [members for members, _ in ward(seen, len(states) - joins)]
 
 
