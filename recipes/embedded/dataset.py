@@ -34,6 +34,9 @@ _TONE_POINTS = 7
 _LEVEL_SHIFT = 0.04  # 1.6 dB: loudness tells moods apart, so it must not be blurred more
 _CACHED = 50_000
 
+CLAUSES = 3
+"""A question's marks tell so many clauses apart; longer recordings have none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -59,8 +62,9 @@ class Batch:
 
     mel (B, N_MELS, T); frames (B,) encoder frames; tokens (B,) audio tokens; phones (B, T / 2) and
     words (B, T / 4) frame labels; ids, positions, labels (B, S); is_audio (B, S); visible
-    (B, 1, S, S); weights (B, S) of the labels; voices, moods and others (B, T / 4) frame labels,
-    others 1 where somebody else speaks in the same recording;
+    (B, 1, S, S); weights (B, S) of the labels; fits (B, S): where a question has named something,
+    bit k is set if clause k fits so far; voices, moods and others (B, T / 4) frame labels, others
+    1 where somebody else speaks in the same recording;
     transcript (sum of lengths,) word numbers and transcript_lengths (B,) for CTC, and likewise
     sounds, phoneme numbers of recordings without alignment; a length of 0 has no CTC.
     """
@@ -76,6 +80,7 @@ class Batch:
     is_audio: Tensor
     visible: Tensor
     weights: Tensor
+    fits: Tensor
     voices: Tensor
     moods: Tensor
     others: Tensor
@@ -156,6 +161,8 @@ class Collator:
         self._rng = Random(seed)
         self._prefix, _ = prompt_ids(processor, "")
         self._audio = processor.tokenizer.convert_tokens_to_ids(processor.audio_token)
+        who = processor.tokenizer.encode("who", add_special_tokens=False)[0]
+        self._question = prompt_ids(processor, "who")[1].index(who)
         self._suffix = lru_cache(_CACHED)(lambda prompt: prompt_ids(processor, prompt)[1])
         self._answer = lru_cache(_CACHED)(lambda answer: answer_ids(processor, answer))
 
@@ -178,7 +185,7 @@ class Collator:
             [self._tables.phones[s] for s in item.row["sounds"] if s in self._tables.phones]
             for item in items
         ]
-        ids, positions, labels, groups, weights = self._pack(items, tokens)
+        ids, positions, labels, groups, fits, weights = self._pack(items, tokens)
         return Batch(
             mel=torch.from_numpy(mel).transpose(1, 2),
             frames=torch.tensor([count for count, _ in lengths]),
@@ -191,6 +198,7 @@ class Collator:
             is_audio=ids == self._audio,
             visible=_visible(groups),
             weights=weights,
+            fits=fits,
             voices=voices,
             moods=moods,
             others=others,
@@ -256,10 +264,10 @@ class Collator:
         return [labels.masked_fill(silent, IGNORED) for labels in (voices, moods, others)]
 
     def _pack(self, items: list[Item], tokens: list[int]) -> list[Tensor]:
-        """Return ids, positions, labels, groups (0 shared, -1 padding), label weights (B, S)."""
+        """Return ids, positions, labels, groups (0 shared, -1 padding), fits, weights (B, S)."""
         rows = [self._pack_one(item, count) for item, count in zip(items, tokens, strict=True)]
         size = max(len(row[0]) for row in rows)
-        fills = (self._processor.tokenizer.pad_token_id, 0, IGNORED, -1, 0.0)
+        fills = (self._processor.tokenizer.pad_token_id, 0, IGNORED, -1, IGNORED, 0.0)
         packed = []
         for column, fill in enumerate(fills):
             full = np.full((len(rows), size), fill)
@@ -273,7 +281,7 @@ class Collator:
         ids = self._prefix + [self._audio] * tokens
         shared = len(ids)
         positions, labels, groups = list(range(shared)), [IGNORED] * shared, [0] * shared
-        weights = [0.0] * shared
+        fits, weights = [IGNORED] * shared, [0.0] * shared
         for group, asked in enumerate(examples_of(item.row, self._rng), start=1):
             question, answer = self._suffix(asked.prompt), self._answer(asked.answer)
             length = len(question) + len(answer)
@@ -281,8 +289,13 @@ class Collator:
             positions += range(shared, shared + length)
             labels += [IGNORED] * len(question) + answer
             groups += [group] * length
+            fits += [IGNORED] * length
+            for word, clauses in asked.marks if len(item.row["facts"]) <= CLAUSES else ():
+                fits[self._question - length + word] = sum(
+                    fit << number for number, fit in enumerate(clauses)
+                )
             weights += [asked.weight] * length
-        return ids, positions, labels, groups, weights
+        return ids, positions, labels, groups, fits, weights
 
 
 def _warped(mel: NDArray[np.float32], factor: float) -> NDArray[np.float32]:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dataset import IGNORED, Batch, Tables
-from .model import HEADS, PHONE_LAYER, WIDTH
+from .dataset import CLAUSES, IGNORED, Batch, Tables
+from .model import HEADS, PHONE_LAYER, READING_LAYER, WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Weights:
     moods: float = 0.3
     others: float = 0.6
     compared: float = 1.0
+    fits: float = 1.0
 
 
 class Losses(NamedTuple):
@@ -42,6 +43,7 @@ class Losses(NamedTuple):
     moods: Tensor
     others: Tensor
     compared: Tensor
+    fits: Tensor
 
 
 _AUXILIARY = Losses._fields[2:]
@@ -61,6 +63,7 @@ class Heads(nn.Module):
         self.voices = nn.Linear(WIDTH, len(tables.voices))
         self.moods = nn.Linear(WIDTH, len(tables.moods))
         self.others = nn.Linear(WIDTH, 2)
+        self.fits = nn.Linear(WIDTH, CLAUSES)
 
 
 class Encoded(NamedTuple):
@@ -112,8 +115,9 @@ def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
     """Run one packed batch through the model and score everything."""
     middle, audio, compared = encode(model, batch.mel, batch.frames)
     phones, words = heads.phones(middle), heads.words(audio)
+    reading, last = _read(model, batch, audio)
     parts = {
-        "text": _text_loss(model, batch, audio),
+        "text": _text_loss(model, batch, last),
         # silent frames of real recordings have labels, their phonemes do not: they are skipped
         "phones": _frame_loss(phones, batch.phones),
         "words": _frame_loss(words, batch.words),
@@ -123,6 +127,7 @@ def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
         "moods": _frame_loss(heads.moods(audio), batch.moods),
         "others": _frame_loss(heads.others(audio), batch.others),
         "compared": _compared_loss(compared, batch),
+        "fits": _fits_loss(heads.fits, batch, reading),
     }
     auxiliary = sum(getattr(weights, name) * parts[name] for name in _AUXILIARY)
     return Losses(parts["text"] + auxiliary, **parts)
@@ -180,16 +185,34 @@ def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
-def _text_loss(model: Any, batch: Batch, audio: Tensor) -> Tensor:
+def _fits_loss(head: nn.Linear, batch: Batch, reading: Tensor) -> Tensor:
+    """Tell, wherever a question has named something, which clauses still fit it.
+
+    Otherwise a wrong verb or noun shows in the answer alone, one token of which says "unknown".
+    """
+    marked = batch.fits != IGNORED
+    scores = head(reading[marked]).float()
+    fits = batch.fits[marked].unsqueeze(1) >> torch.arange(CLAUSES) & 1
+    loss = F.binary_cross_entropy_with_logits(scores, fits.float(), reduction="sum")
+    return loss / max(scores.numel(), 1)
+
+
+def _read(model: Any, batch: Batch, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the decoder: its states (B, S, WIDTH) after `READING_LAYER` layers and at the end."""
     embedded = model.get_input_embeddings()(batch.ids)
     real = torch.arange(audio.shape[1])[None] < batch.tokens[:, None]
     embedded[batch.is_audio] = audio[real].to(embedded.dtype)
-    hidden = model.model.language_model(
+    output = model.model.language_model(
         inputs_embeds=embedded,
         attention_mask=_additive(batch.visible, embedded.dtype),
         position_ids=batch.positions,
         use_cache=False,
-    ).last_hidden_state
+        output_hidden_states=True,
+    )
+    return output.hidden_states[READING_LAYER], output.last_hidden_state
+
+
+def _text_loss(model: Any, batch: Batch, hidden: Tensor) -> Tensor:
     labels, weights = batch.labels[:, 1:], batch.weights[:, 1:]
     asked = labels != IGNORED
     # the vocabulary head only where there is an answer: a third of the positions

@@ -31,12 +31,20 @@ _TWINS = 0.4
 """How often a question of a lesson comes with its twin."""
 
 
+class Mark(NamedTuple):
+    """Up to and with this word of a question, does each clause fit all that is named?"""
+
+    word: int
+    fits: tuple[bool, ...]
+
+
 class Question(NamedTuple):
-    """A question in lower case without punctuation, and its answer."""
+    """A question in lower case without punctuation, its answer, and marks where it names slots."""
 
     kind: Kind
     question: str
     answer: str
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +167,7 @@ def _drawn(rng: Random, recording: _Recording) -> tuple[Question, _About | None]
         kinds = sorted({pattern.kind for pattern, _ in recording.known})
         kind = rng.choices(kinds, [_KNOWN_WEIGHTS[kind] for kind in kinds])[0]
         about = rng.choice([known for known in recording.known if known[0].kind == kind])
-        return _asked(*about, _slot(about[1], about[0].asked)), about
+        return _asked(*about, _slot(about[1], about[0].asked), recording.facts), about
     while True:
         question = _unknown(rng, recording.facts, recording.heard)
         if question is not None:
@@ -177,7 +185,7 @@ def _twin(rng: Random, pattern: _Pattern, fact: Facts, recording: _Recording) ->
     answer = min(answers, default=UNKNOWN)
     if len(answers) > 1 or len(answer.split()) > LONGEST_ANSWER:
         return None
-    return _asked(pattern, changed, answer)
+    return _asked(pattern, changed, answer, recording.facts)
 
 
 def _known(facts: list[Facts]) -> list[_About]:
@@ -205,7 +213,7 @@ def _unknown(rng: Random, facts: list[Facts], heard: set[str]) -> Question | Non
         fact = _foreign(rng, pattern.forms)
     if _answers(pattern, fact, facts) - {""}:
         return None
-    return _asked(pattern, fact, UNKNOWN)
+    return _asked(pattern, fact, UNKNOWN, facts)
 
 
 def _with_foreign_slot(rng: Random, pattern: _Pattern, fact: Facts, heard: set[str]) -> Facts:
@@ -248,13 +256,15 @@ def _told(patterns: Sequence[_Pattern], facts: list[Facts]) -> list[tuple[_Patte
 
 def _answers(pattern: _Pattern, fact: Facts, facts: list[Facts]) -> set[str]:
     """Collect what the clauses answer; whatever lay in the kitchen "was in the kitchen" too."""
-    any_form = pattern.forms == ("located",)
-    return {
-        _slot(other, pattern.asked)
-        for other in facts
-        if (any_form or _form(other) in pattern.forms)
-        and all(_same(_slot(fact, slot), _slot(other, slot)) for slot in pattern.named)
-    }
+    fitting = (other for other in facts if _fits(pattern, pattern.named, fact, other))
+    return {_slot(other, pattern.asked) for other in fitting}
+
+
+def _fits(pattern: _Pattern, named: Sequence[str], fact: Facts, other: Facts) -> bool:
+    """Whether another clause has what is named of this one."""
+    return (pattern.forms == ("located",) or _form(other) in pattern.forms) and all(
+        _same(_slot(fact, slot), _slot(other, slot)) for slot in named
+    )
 
 
 def _same(one: str, other: str) -> bool:
@@ -267,12 +277,22 @@ def _uncountable(pattern: _Pattern, fact: Facts) -> bool:
     return pattern.kind == "many" and fact.noun not in _SINGULAR
 
 
-def _asked(pattern: _Pattern, fact: Facts, answer: str) -> Question:
+def _asked(pattern: _Pattern, fact: Facts, answer: str, facts: list[Facts]) -> Question:
     noun = _PLURAL.get(fact.noun, fact.noun) if pattern.kind == "many" else fact.noun
-    wording = pattern.wording.format(
-        subject=fact.subject, past=fact.past, base=fact.base, noun=noun, place=fact.place
-    )
-    return Question(pattern.kind, wording, answer)
+    words: list[str] = []
+    named: list[str] = []
+    marks = []
+    for piece in pattern.wording.split():
+        slot = piece.strip("{}")
+        if piece == slot:
+            words.append(piece)
+            continue
+        words += (noun if slot == "noun" else _slot(fact, slot)).split()
+        if slot in pattern.named:
+            named.append(slot)
+            fits = tuple(_fits(pattern, named, fact, other) for other in facts)
+            marks.append(Mark(len(words) - 1, fits))
+    return Question(pattern.kind, " ".join(words), answer, tuple(marks))
 
 
 def _slot(fact: Facts, name: str) -> str:

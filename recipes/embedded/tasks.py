@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .grammar import Clause, Facts
 from .moods import MOODS
-from .questions import draw_lesson
+from .questions import Mark, draw_lesson
 
 Row = Mapping[str, Any]
 """A row of a shard's index."""
@@ -35,11 +35,12 @@ class Task(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A prompt, its answer and the weight of the answer's tokens."""
+    """A prompt, its answer, the weight of the answer's tokens, and the marks of a question."""
 
     prompt: str
     answer: str
     weight: float
+    marks: tuple[Mark, ...] = ()
 
 
 TASKS: dict[str, Task] = {
@@ -63,5 +64,5 @@ def examples_of(row: Row, rng: Random) -> list[Example]:
     clauses = [Clause(row["text"], "", Facts(**facts)) for facts in row["facts"]]
     if clauses:
         lesson = draw_lesson(rng, clauses, _QUESTIONS)
-        found += [Example(one.question, one.answer, _QUESTION_WEIGHT) for one in lesson]
+        found += [Example(one.question, one.answer, _QUESTION_WEIGHT, one.marks) for one in lesson]
     return found

@@ -250,3 +250,16 @@ def test_a_twin_of_another_clause_has_its_answer() -> None:
         assert answers.get(kinds[0], "red") == "red"
         assert answers.get("what kind of apples did anna see", "unknown") == "unknown"
         assert answers.get(kinds[1], "green") == "green"
+
+
+def test_marks_say_which_clauses_still_fit() -> None:
+    rng, found = Random(6), dict[str, tuple[tuple[int, tuple[bool, ...]], ...]]()
+    for _ in range(800):
+        for one in draw_lesson(rng, [ANNA, ANNA_AGAIN, LAMP], 2):
+            found[one.question] = one.marks
+    both, first, second = (True, True, False), (True, False, False), (False, True, False)
+    assert found["what kind of apples did anna buy"] == ((3, first), (5, first), (6, first))
+    assert found["what kind of apples did anna see"][-1] == (6, (False,) * 3)
+    assert found["what did anna see"] == ((2, both), (3, second))
+    # where anything was, the verb tells nothing; what somebody saw there was there too
+    assert found["what was in the garden"] == ((4, (False, False, True)),)

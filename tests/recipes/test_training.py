@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recipes.embedded.dataset import (
+    CLAUSES,
     IGNORED,
     Collator,
     Item,
@@ -18,9 +19,10 @@ from recipes.embedded.dataset import (
 )
 from recipes.embedded.features import N_MELS, encoder_lengths, feature_extractor, log_mel
 from recipes.embedded.grammar import english_words
-from recipes.embedded.losses import Heads, Weights, _compared_loss, encode, losses
-from recipes.embedded.model import build_model
+from recipes.embedded.losses import Heads, Weights, _compared_loss, _fits_loss, encode, losses
+from recipes.embedded.model import WIDTH, build_model
 from recipes.embedded.schedule import Curriculum, longest_seconds, loss_weights, rate_factor
+from recipes.embedded.questions import Mark
 from recipes.embedded.tasks import Example, examples_of
 from recipes.embedded.tokens import answer_ids, build_processor, chat_text
 from recipes.embedded.train import start_from
@@ -180,7 +182,8 @@ def test_everything_known_is_asked_and_nothing_else():
         "one",
     ]
     drawn = [one for seed in range(50) for one in examples_of(ROW, Random(seed))[4:]]
-    assert Example("who saw the dogs", "anna", 1.5) in drawn
+    marks = Mark(1, (True,)), Mark(3, (True,))
+    assert Example("who saw the dogs", "anna", 1.5, marks) in drawn
     assert {"anna", "two", "two dogs", "unknown"} == {one.answer for one in drawn}
     assert examples_of(READING, Random(0)) == []
 
@@ -191,7 +194,7 @@ def test_a_reading_teaches_its_sounds_only(model, sounds, collator):
     found = losses(model, Heads(tables_of([item(sounds[0])], english_words())), batch, Weights())
     assert found.sounds > 0
     silent = (found.text, found.phones, found.words, found.ctc, *found[6:])
-    assert [part.item() for part in silent] == [0.0] * 8
+    assert [part.item() for part in silent] == [0.0] * 9
     assert found.total.item() == pytest.approx(0.1 * found.sounds.item())
 
 
@@ -200,6 +203,34 @@ def test_a_label_weighs_more_than_a_word(sounds, collator):
     weights = batch.weights[0][batch.labels[0] != IGNORED].tolist()
     assert weights[:14] == [1.0] * 5 + [1.0] * 5 + [5.0] * 4
     assert set(weights[14:]) == {1.5}
+
+
+def test_marks_stand_on_the_words_that_name_something(processor, sounds, collator):
+    batch = collator([item(sounds[0])] * 8, augmented=False)
+    marked = batch.fits != IGNORED
+    words = processor.tokenizer.batch_decode(batch.ids[marked].unsqueeze(1))
+    known = [word for word, fit in zip(words, batch.fits[marked].tolist(), strict=True) if fit]
+    assert {" anna", " dogs"} <= set(known) <= {" anna", " see", " saw", " dogs"}
+    assert 0 in batch.fits[marked]
+    assert set(batch.fits[marked].tolist()) <= {0, 1}
+    many = ROW | {"facts": ROW["facts"] * (CLAUSES + 1)}
+    assert (collator([item(sounds[0], many)], augmented=False).fits == IGNORED).all()
+
+
+def test_what_fits_is_learned_clause_by_clause(sounds, collator):
+    batch = collator([item(sounds[0])] * 4, augmented=False)
+    marked = batch.fits != IGNORED
+    reading = torch.zeros(*batch.fits.shape, WIDTH)
+    reading[..., 0] = torch.where(batch.fits == 1, 20.0, -20.0)
+    head = torch.nn.Linear(WIDTH, CLAUSES)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[0, 0] = 1.0
+        head.bias.copy_(torch.tensor([0.0, -20.0, -20.0]))
+    assert _fits_loss(head, batch, reading).item() == pytest.approx(0.0, abs=1e-6)
+    wrong = _fits_loss(head, batch, -reading).item()
+    assert wrong == pytest.approx(20 / CLAUSES, rel=1e-3)
+    assert marked.any()
 
 
 def test_another_microphone_has_a_tone_and_no_loudness():
