@@ -194,7 +194,8 @@ def _fits_loss(head: nn.Linear, batch: Batch, reading: Tensor) -> Tensor:
     scores = head(reading[marked]).float()
     fits = batch.fits[marked].unsqueeze(1) >> torch.arange(CLAUSES) & 1
     loss = F.binary_cross_entropy_with_logits(scores, fits.float(), reduction="sum")
-    return loss / max(scores.numel(), 1)
+    mean: Tensor = loss / max(scores.numel(), 1)
+    return mean
 
 
 def _read(model: Any, batch: Batch, audio: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,8 @@ from recipes.embedded.features import N_MELS, encoder_lengths, feature_extractor
 from recipes.embedded.grammar import english_words
 from recipes.embedded.losses import Heads, Weights, _compared_loss, _fits_loss, encode, losses
 from recipes.embedded.model import WIDTH, build_model
-from recipes.embedded.schedule import Curriculum, longest_seconds, loss_weights, rate_factor
 from recipes.embedded.questions import Mark
+from recipes.embedded.schedule import Curriculum, longest_seconds, loss_weights, rate_factor
 from recipes.embedded.tasks import Example, examples_of
 from recipes.embedded.tokens import answer_ids, build_processor, chat_text
 from recipes.embedded.train import start_from
