@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .features import N_MELS, encoder_lengths, floor_of
 from .moods import MOODS
+from .questions import singular
 from .tasks import examples_of
 from .tokens import answer_ids, prompt_ids
 
@@ -62,9 +63,10 @@ class Batch:
 
     mel (B, N_MELS, T); frames (B,) encoder frames; tokens (B,) audio tokens; phones (B, T / 2) and
     words (B, T / 4) frame labels; ids, positions, labels (B, S); is_audio (B, S); visible
-    (B, 1, S, S); weights (B, S) of the labels; fits (B, S): where a question has named something,
-    bit k is set if clause k fits so far; voices, moods and others (B, T / 4) frame labels, others
-    1 where somebody else speaks in the same recording;
+    (B, 1, S, S); weights (B, S) of the labels; fits and sought (B, S): where a question has named
+    something, bit k of the one is set if clause k fits so far, and the other is the word's number,
+    which heard (B, S) has at the audio tokens that say it; voices, moods and others (B, T / 4)
+    frame labels, others 1 where somebody else speaks in the same recording;
     transcript (sum of lengths,) word numbers and transcript_lengths (B,) for CTC, and likewise
     sounds, phoneme numbers of recordings without alignment; a length of 0 has no CTC.
     """
@@ -81,6 +83,8 @@ class Batch:
     visible: Tensor
     weights: Tensor
     fits: Tensor
+    sought: Tensor
+    heard: Tensor
     voices: Tensor
     moods: Tensor
     others: Tensor
@@ -163,6 +167,10 @@ class Collator:
         self._audio = processor.tokenizer.convert_tokens_to_ids(processor.audio_token)
         who = processor.tokenizer.encode("who", add_special_tokens=False)[0]
         self._question = prompt_ids(processor, "who")[1].index(who)
+        numbers = tables.words
+        self._singular = torch.arange(len(numbers) + 1)
+        for word, number in numbers.items():
+            self._singular[number] = numbers[singular(word)]
         self._suffix = lru_cache(_CACHED)(lambda prompt: prompt_ids(processor, prompt)[1])
         self._answer = lru_cache(_CACHED)(lambda answer: answer_ids(processor, answer))
 
@@ -185,7 +193,7 @@ class Collator:
             [self._tables.phones[s] for s in item.row["sounds"] if s in self._tables.phones]
             for item in items
         ]
-        ids, positions, labels, groups, fits, weights = self._pack(items, tokens)
+        ids, positions, labels, groups, fits, sought, weights = self._pack(items, tokens)
         return Batch(
             mel=torch.from_numpy(mel).transpose(1, 2),
             frames=torch.tensor([count for count, _ in lengths]),
@@ -199,6 +207,8 @@ class Collator:
             visible=_visible(groups),
             weights=weights,
             fits=fits,
+            sought=sought,
+            heard=self._heard(words, tokens, ids.shape[1]),
             voices=voices,
             moods=moods,
             others=others,
@@ -263,11 +273,19 @@ class Collator:
         silent = words <= 0
         return [labels.masked_fill(silent, IGNORED) for labels in (voices, moods, others)]
 
+    def _heard(self, words: Tensor, tokens: list[int], size: int) -> Tensor:
+        """Numbers of the words, in the singular, at the columns (B, size) of their audio tokens."""
+        heard = torch.zeros(len(tokens), size, dtype=torch.long)
+        first = len(self._prefix)
+        for row, count in enumerate(tokens):
+            heard[row, first : first + count] = self._singular[words[row, :count].clamp_min(0)]
+        return heard
+
     def _pack(self, items: list[Item], tokens: list[int]) -> list[Tensor]:
-        """Return ids, positions, labels, groups (0 shared, -1 padding), fits, weights (B, S)."""
+        """Return ids, positions, labels, groups (0 shared, -1 padding), fits, sought, weights."""
         rows = [self._pack_one(item, count) for item, count in zip(items, tokens, strict=True)]
         size = max(len(row[0]) for row in rows)
-        fills = (self._processor.tokenizer.pad_token_id, 0, IGNORED, -1, IGNORED, 0.0)
+        fills = (self._processor.tokenizer.pad_token_id, 0, IGNORED, -1, IGNORED, IGNORED, 0.0)
         packed = []
         for column, fill in enumerate(fills):
             full = np.full((len(rows), size), fill)
@@ -281,7 +299,8 @@ class Collator:
         ids = self._prefix + [self._audio] * tokens
         shared = len(ids)
         positions, labels, groups = list(range(shared)), [IGNORED] * shared, [0] * shared
-        fits, weights = [IGNORED] * shared, [0.0] * shared
+        fits, sought = [IGNORED] * shared, [IGNORED] * shared
+        weights = [0.0] * shared
         for group, asked in enumerate(examples_of(item.row, self._rng), start=1):
             question, answer = self._suffix(asked.prompt), self._answer(asked.answer)
             length = len(question) + len(answer)
@@ -290,12 +309,14 @@ class Collator:
             labels += [IGNORED] * len(question) + answer
             groups += [group] * length
             fits += [IGNORED] * length
-            for word, clauses in asked.marks if len(item.row["facts"]) <= CLAUSES else ():
-                fits[self._question - length + word] = sum(
-                    fit << number for number, fit in enumerate(clauses)
-                )
+            sought += [IGNORED] * length
+            for mark in asked.marks:
+                place = self._question - length + mark.word
+                sought[place] = self._tables.words[mark.said]
+                if len(mark.fits) <= CLAUSES:
+                    fits[place] = sum(fit << number for number, fit in enumerate(mark.fits))
             weights += [asked.weight] * length
-        return ids, positions, labels, groups, fits, weights
+        return ids, positions, labels, groups, fits, sought, weights
 
 
 def _warped(mel: NDArray[np.float32], factor: float) -> NDArray[np.float32]:

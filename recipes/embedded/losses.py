@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.qwen2.modeling_qwen2 import rotate_half
 
 from .dataset import CLAUSES, IGNORED, Batch, Tables
-from .model import HEADS, PHONE_LAYER, READING_LAYER, WIDTH
+from .model import HEADS, PHONE_LAYER, READING_LAYER, SEEKING_LAYER, WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Weights:
     others: float = 0.6
     compared: float = 1.0
     fits: float = 1.0
+    sought: float = 1.0
 
 
 class Losses(NamedTuple):
@@ -44,6 +46,7 @@ class Losses(NamedTuple):
     others: Tensor
     compared: Tensor
     fits: Tensor
+    sought: Tensor
 
 
 _AUXILIARY = Losses._fields[2:]
@@ -115,7 +118,7 @@ def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
     """Run one packed batch through the model and score everything."""
     middle, audio, compared = encode(model, batch.mel, batch.frames)
     phones, words = heads.phones(middle), heads.words(audio)
-    reading, last = _read(model, batch, audio)
+    states, last = _read(model, batch, audio)
     parts = {
         "text": _text_loss(model, batch, last),
         # silent frames of real recordings have labels, their phonemes do not: they are skipped
@@ -127,7 +130,8 @@ def losses(model: Any, heads: Heads, batch: Batch, weights: Weights) -> Losses:
         "moods": _frame_loss(heads.moods(audio), batch.moods),
         "others": _frame_loss(heads.others(audio), batch.others),
         "compared": _compared_loss(compared, batch),
-        "fits": _fits_loss(heads.fits, batch, reading),
+        "fits": _fits_loss(heads.fits, batch, states[READING_LAYER]),
+        "sought": _sought_loss(model.model.language_model, batch, states[SEEKING_LAYER]),
     }
     auxiliary = sum(getattr(weights, name) * parts[name] for name in _AUXILIARY)
     return Losses(parts["text"] + auxiliary, **parts)
@@ -198,8 +202,37 @@ def _fits_loss(head: nn.Linear, batch: Batch, reading: Tensor) -> Tensor:
     return mean
 
 
-def _read(model: Any, batch: Batch, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the decoder: its states (B, S, WIDTH) after `READING_LAYER` layers and at the end."""
+def _sought_loss(decoder: Any, batch: Batch, hidden: Tensor) -> Tensor:
+    """Teach a head to look from what a question names at where it is said, else at the beginning.
+
+    To find words is a comparison of all with all, which training on the answer alone does not find:
+    it answers from the order in which a sentence says things.
+    """
+    layer, marked = decoder.layers[SEEKING_LAYER], batch.sought != IGNORED
+    if not marked.any():
+        return hidden.new_zeros((), dtype=torch.float32)
+    row = marked.nonzero()[:, 0]
+    cosine, sine = decoder.rotary_emb(hidden, batch.positions)
+    normed = layer.input_layernorm(hidden)
+    width = WIDTH // HEADS
+    key = _rotated(layer.self_attn.k_proj(normed)[..., -width:], cosine, sine)
+    query = layer.self_attn.q_proj(normed[marked])[..., -width:]
+    query = _rotated(query, cosine[marked], sine[marked])
+    scores = (key[row] @ query.unsqueeze(2)).squeeze(2).float() * width**-0.5
+    shares = scores.masked_fill(~batch.visible[:, 0][marked], -torch.inf).log_softmax(-1)
+    there = batch.heard[row] == batch.sought[marked].unsqueeze(1)
+    there[:, 0] = ~there.any(1)
+    found: Tensor = shares.masked_fill(~there, -torch.inf).logsumexp(-1)
+    return -found.mean()
+
+
+def _rotated(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    turned: Tensor = rotate_half(states)  # type: ignore[no-untyped-call]
+    return states * cosine + turned * sine
+
+
+def _read(model: Any, batch: Batch, audio: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Run the decoder: the states (B, S, WIDTH) that enter each layer, and the last ones."""
     embedded = model.get_input_embeddings()(batch.ids)
     real = torch.arange(audio.shape[1])[None] < batch.tokens[:, None]
     embedded[batch.is_audio] = audio[real].to(embedded.dtype)
@@ -210,7 +243,7 @@ def _read(model: Any, batch: Batch, audio: Tensor) -> tuple[Tensor, Tensor]:
         use_cache=False,
         output_hidden_states=True,
     )
-    return output.hidden_states[READING_LAYER], output.last_hidden_state
+    return output.hidden_states, output.last_hidden_state
 
 
 def _text_loss(model: Any, batch: Batch, hidden: Tensor) -> Tensor:

@@ -29,8 +29,12 @@ MAX_FRAMES = 1500
 PHONE_LAYER = 3
 """The phoneme loss reads the encoder after this many layers."""
 
-READING_LAYER = 5
-"""The loss on what a question names reads the decoder after this many layers."""
+SEEKING_LAYER = 3
+"""The decoder layer one head of which is told to look from what a question names at where it is
+said."""
+
+READING_LAYER = 6
+"""The loss on what fits a question reads the decoder after this many layers."""
 
 _WINDOW_SHIFTS = (-4, 0, 4)  # frames; where the encoder's heads look at first
 _RESIDUAL_OUTPUTS = ("out_proj", "o_proj", "fc2", "down_proj")

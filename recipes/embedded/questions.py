@@ -32,9 +32,16 @@ _TWINS = 0.4
 
 
 class Mark(NamedTuple):
-    """Up to and with this word of a question, does each clause fit all that is named?"""
+    """The word of a question that ends what it names.
+
+    Attributes:
+        word: its place among the question's words.
+        said: what a recording says in its place: verbs in the past tense; `singular`.
+        fits: whether each clause fits all that has been named so far.
+    """
 
     word: int
+    said: str
     fits: tuple[bool, ...]
 
 
@@ -188,6 +195,11 @@ def _twin(rng: Random, pattern: _Pattern, fact: Facts, recording: _Recording) ->
     return _asked(pattern, changed, answer, recording.facts)
 
 
+def singular(word: str) -> str:
+    """Return a plural's singular, any other word as it is."""
+    return _SINGULAR.get(word, word)
+
+
 def _known(facts: list[Facts]) -> list[_About]:
     """List what the recording answers in one way only."""
     known = []
@@ -269,7 +281,7 @@ def _fits(pattern: _Pattern, named: Sequence[str], fact: Facts, other: Facts) ->
 
 def _same(one: str, other: str) -> bool:
     """Compare slots; "the apple" may be one of "the apples"."""
-    return _SINGULAR.get(one, one) == _SINGULAR.get(other, other)
+    return singular(one) == singular(other)
 
 
 def _uncountable(pattern: _Pattern, fact: Facts) -> bool:
@@ -291,7 +303,8 @@ def _asked(pattern: _Pattern, fact: Facts, answer: str, facts: list[Facts]) -> Q
         if slot in pattern.named:
             named.append(slot)
             fits = tuple(_fits(pattern, named, fact, other) for other in facts)
-            marks.append(Mark(len(words) - 1, fits))
+            said = fact.past if slot == "base" else words[-1]
+            marks.append(Mark(len(words) - 1, singular(said), fits))
     return Question(pattern.kind, " ".join(words), answer, tuple(marks))
 
 

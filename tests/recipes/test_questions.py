@@ -6,7 +6,14 @@ import pytest
 
 from recipes.embedded import grammar
 from recipes.embedded.grammar import Clause, Facts
-from recipes.embedded.questions import Kind, Question, draw_lesson, draw_question, question_words
+from recipes.embedded.questions import (
+    Kind,
+    Mark,
+    Question,
+    draw_lesson,
+    draw_question,
+    question_words,
+)
 
 KINDS = get_args(Kind)
 
@@ -253,13 +260,17 @@ def test_a_twin_of_another_clause_has_its_answer() -> None:
 
 
 def test_marks_say_which_clauses_still_fit() -> None:
-    rng, found = Random(6), dict[str, tuple[tuple[int, tuple[bool, ...]], ...]]()
+    rng, found = Random(6), dict[str, tuple[Mark, ...]]()
     for _ in range(800):
         for one in draw_lesson(rng, [ANNA, ANNA_AGAIN, LAMP], 2):
             found[one.question] = one.marks
     both, first, second = (True, True, False), (True, False, False), (False, True, False)
-    assert found["what kind of apples did anna buy"] == ((3, first), (5, first), (6, first))
-    assert found["what kind of apples did anna see"][-1] == (6, (False,) * 3)
-    assert found["what did anna see"] == ((2, both), (3, second))
-    # where anything was, the verb tells nothing; what somebody saw there was there too
-    assert found["what was in the garden"] == ((4, (False, False, True)),)
+    assert found["what kind of apples did anna buy"] == (
+        Mark(3, "apple", first),
+        Mark(5, "anna", first),
+        Mark(6, "bought", first),
+    )
+    assert found["what kind of apples did anna see"][-1] == Mark(6, "saw", (False,) * 3)
+    assert found["what did anna see"] == (Mark(2, "anna", both), Mark(3, "saw", second))
+    # where anything was, the verb tells nothing
+    assert found["what was in the garden"] == (Mark(4, "garden", (False, False, True)),)

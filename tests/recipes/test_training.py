@@ -19,8 +19,16 @@ from recipes.embedded.dataset import (
 )
 from recipes.embedded.features import N_MELS, encoder_lengths, feature_extractor, log_mel
 from recipes.embedded.grammar import english_words
-from recipes.embedded.losses import Heads, Weights, _compared_loss, _fits_loss, encode, losses
-from recipes.embedded.model import WIDTH, build_model
+from recipes.embedded.losses import (
+    Heads,
+    Weights,
+    _compared_loss,
+    _fits_loss,
+    _sought_loss,
+    encode,
+    losses,
+)
+from recipes.embedded.model import SEEKING_LAYER, WIDTH, build_model
 from recipes.embedded.questions import Mark
 from recipes.embedded.schedule import Curriculum, longest_seconds, loss_weights, rate_factor
 from recipes.embedded.tasks import Example, examples_of
@@ -182,7 +190,7 @@ def test_everything_known_is_asked_and_nothing_else():
         "one",
     ]
     drawn = [one for seed in range(50) for one in examples_of(ROW, Random(seed))[4:]]
-    marks = Mark(1, (True,)), Mark(3, (True,))
+    marks = Mark(1, "saw", (True,)), Mark(3, "dog", (True,))
     assert Example("who saw the dogs", "anna", 1.5, marks) in drawn
     assert {"anna", "two", "two dogs", "unknown"} == {one.answer for one in drawn}
     assert examples_of(READING, Random(0)) == []
@@ -194,7 +202,7 @@ def test_a_reading_teaches_its_sounds_only(model, sounds, collator):
     found = losses(model, Heads(tables_of([item(sounds[0])], english_words())), batch, Weights())
     assert found.sounds > 0
     silent = (found.text, found.phones, found.words, found.ctc, *found[6:])
-    assert [part.item() for part in silent] == [0.0] * 9
+    assert [part.item() for part in silent] == [0.0] * 10
     assert found.total.item() == pytest.approx(0.1 * found.sounds.item())
 
 
@@ -215,6 +223,52 @@ def test_marks_stand_on_the_words_that_name_something(processor, sounds, collato
     assert set(batch.fits[marked].tolist()) <= {0, 1}
     many = ROW | {"facts": ROW["facts"] * (CLAUSES + 1)}
     assert (collator([item(sounds[0], many)], augmented=False).fits == IGNORED).all()
+
+
+def test_what_is_sought_is_where_it_is_said(sounds, collator):
+    batch = collator([item(sounds[0])] * 8, augmented=False)
+    numbers, said = collator._tables.words, set()
+    for row, column in (batch.sought != IGNORED).nonzero().tolist():
+        [word] = [name for name, n in numbers.items() if n == batch.sought[row, column]]
+        at = (batch.heard[row] == batch.sought[row, column]).nonzero().flatten()
+        assert batch.is_audio[row, at].all()
+        if word in ("anna", "saw", "dog"):
+            said.add(word)
+            tokens = at - batch.is_audio[row].nonzero()[0]
+            spoken = "dogs" if word == "dog" else word
+            assert (batch.words[row, tokens] == numbers[spoken]).all()
+            assert len(at) == (batch.words[row] == numbers[spoken]).sum() > 0
+        else:
+            assert not len(at)
+    assert said == {"anna", "saw", "dog"}
+
+
+def test_a_head_of_the_decoder_learns_to_look_at_what_is_sought(model, sounds, collator):
+    """The loss is that of the attention that the decoder really pays."""
+    batch = collator([item(sound) for sound in sounds], augmented=False)
+    decoder, attention = model.model.language_model, []
+    model.set_attn_implementation("eager")
+    try:
+        audio = encode(model, batch.mel, batch.frames).tokens
+        embedded = model.get_input_embeddings()(batch.ids)
+        embedded[batch.is_audio] = audio[torch.arange(audio.shape[1]) < batch.tokens[:, None]]
+        mask = torch.zeros(batch.visible.shape).masked_fill(~batch.visible, -1e9)
+        output = decoder(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            position_ids=batch.positions,
+            output_hidden_states=True,
+            output_attentions=True,
+        )
+    finally:
+        model.set_attn_implementation("sdpa")
+    shares = output.attentions[SEEKING_LAYER][:, -1]
+    for row, column in (batch.sought != IGNORED).nonzero().tolist():
+        there = batch.heard[row] == batch.sought[row, column]
+        share = shares[row, column, there].sum() if there.any() else shares[row, column, 0]
+        attention.append(-share.log())
+    found = _sought_loss(decoder, batch, output.hidden_states[SEEKING_LAYER])
+    torch.testing.assert_close(found, torch.stack(attention).mean(), atol=1e-4, rtol=1e-4)
 
 
 def test_what_fits_is_learned_clause_by_clause(sounds, collator):
