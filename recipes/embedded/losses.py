@@ -227,7 +227,7 @@ def _sought_loss(decoder: Any, batch: Batch, hidden: Tensor) -> Tensor:
 
 
 def _rotated(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    turned: Tensor = rotate_half(states)  # type: ignore[no-untyped-call]
+    turned: Tensor = rotate_half(states)
     return states * cosine + turned * sine
 
 
