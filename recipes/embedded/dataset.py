@@ -313,7 +313,7 @@ class Collator:
             for mark in asked.marks:
                 place = self._question - length + mark.word
                 sought[place] = self._tables.words[mark.said]
-                if len(mark.fits) <= CLAUSES:
+                if 0 < len(mark.fits) <= CLAUSES:
                     fits[place] = sum(fit << number for number, fit in enumerate(mark.fits))
             weights += [asked.weight] * length
         return ids, positions, labels, groups, fits, sought, weights

@@ -27,6 +27,7 @@ UNKNOWN_SHARE = 0.2
 LONGEST_ANSWER = 5
 """Most words of an answer; nothing is asked that takes more."""
 
+_PROBED_CLAUSES, _FOREIGN_CLAUSES = 3, 3
 _TWINS = 0.4
 """How often a question of a lesson comes with its twin."""
 
@@ -37,7 +38,7 @@ class Mark(NamedTuple):
     Attributes:
         word: its place among the question's words.
         said: what a recording says in its place: verbs in the past tense; `singular`.
-        fits: whether each clause fits all that has been named so far.
+        fits: whether each clause fits all that has been named so far; empty in a list of probes.
     """
 
     word: int
@@ -157,6 +158,19 @@ def draw_lesson(rng: Random, clauses: Sequence[Clause], count: int) -> list[Ques
     return list(lesson.values())
 
 
+def draw_probes(rng: Random, clauses: Sequence[Clause]) -> tuple[str, tuple[Mark, ...]]:
+    """List words that a question may name, some of them heard and some not, behind a "who"."""
+    told = [clause.facts for clause in clauses if clause.facts is not None]
+    drawn = (draw_clause(rng, "train").facts for _ in range(_FOREIGN_CLAUSES))
+    words: dict[str, str] = {}
+    for fact in (*rng.sample(told, min(len(told), _PROBED_CLAUSES)), *filter(None, drawn)):
+        words.update({phrase.split()[-1]: said for phrase, said in _namable(fact) if phrase})
+    shown = list(words)
+    rng.shuffle(shown)
+    marks = (Mark(place, singular(words[word]), ()) for place, word in enumerate(shown, start=1))
+    return " ".join(["who", *shown]), tuple(marks)
+
+
 def question_words() -> list[str]:
     """Words of questions and answers that no recording speaks, sorted."""
     fixed = {word for pattern in _PATTERNS for word in pattern.wording.split() if "{" not in word}
@@ -193,6 +207,13 @@ def _twin(rng: Random, pattern: _Pattern, fact: Facts, recording: _Recording) ->
     if len(answers) > 1 or len(answer.split()) > LONGEST_ANSWER:
         return None
     return _asked(pattern, changed, answer, recording.facts)
+
+
+def _namable(fact: Facts) -> list[tuple[str, str]]:
+    """What a question can name of a clause, and the last word that a recording says instead."""
+    slots = (fact.subject, fact.noun, fact.receiver, fact.place)
+    said = [(phrase, phrase.split()[-1]) for phrase in slots if phrase]
+    return [*said, (fact.base, fact.past)] if fact.subject else said
 
 
 def singular(word: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .grammar import Clause, Facts
 from .moods import MOODS
-from .questions import Mark, draw_lesson
+from .questions import UNKNOWN, Mark, draw_lesson, draw_probes
 
 Row = Mapping[str, Any]
 """A row of a shard's index."""
@@ -58,11 +58,16 @@ _QUESTION_WEIGHT = 1.5
 
 
 def examples_of(row: Row, rng: Random) -> list[Example]:
-    """Return all that can be asked about an utterance: every task, and new questions each time."""
+    """Return all that can be asked about an utterance: every task, and new questions each time.
+
+    The last one is no question but a list of words to look for; its answer weighs nothing.
+    """
     asked = [(task, task.answer(row)) for task in TASKS.values()]
     found = [Example(task.prompt, answer, task.weight) for task, answer in asked if answer]
     clauses = [Clause(row["text"], "", Facts(**facts)) for facts in row["facts"]]
     if clauses:
         lesson = draw_lesson(rng, clauses, _QUESTIONS)
         found += [Example(one.question, one.answer, _QUESTION_WEIGHT, one.marks) for one in lesson]
+        words, marks = draw_probes(rng, clauses)
+        found.append(Example(words, UNKNOWN, 0.0, marks))
     return found

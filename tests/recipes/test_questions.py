@@ -11,6 +11,7 @@ from recipes.embedded.questions import (
     Mark,
     Question,
     draw_lesson,
+    draw_probes,
     draw_question,
     question_words,
 )
@@ -274,3 +275,17 @@ def test_marks_say_which_clauses_still_fit() -> None:
     assert found["what did anna see"] == (Mark(2, "anna", both), Mark(3, "saw", second))
     # where anything was, the verb tells nothing
     assert found["what was in the garden"] == (Mark(4, "garden", (False, False, True)),)
+
+
+def test_probes_are_words_that_questions_name_heard_and_not() -> None:
+    rng, counts = Random(7), Counter[str]()
+    for _ in range(60):
+        words, marks = draw_probes(rng, [ANNA, DOCTOR, LAMP, SLEEP, NUMBER])
+        shown = words.split()
+        assert [mark.word for mark in marks] == list(range(1, len(shown)))
+        assert all(mark.fits == () for mark in marks)
+        counts.update(f"{shown[mark.word]} {mark.said}" for mark in marks)
+    own = {"anna anna", "buy bought", "apples apple", "kitchen kitchen", "peter peter", "lamp lamp"}
+    assert all(counts[pair] > 10 for pair in own)
+    assert "be was" not in counts
+    assert len(counts) > 200  # drawn from everywhere

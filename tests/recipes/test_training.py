@@ -210,7 +210,8 @@ def test_a_label_weighs_more_than_a_word(sounds, collator):
     batch = collator([item(sounds[0])], augmented=False)
     weights = batch.weights[0][batch.labels[0] != IGNORED].tolist()
     assert weights[:14] == [1.0] * 5 + [1.0] * 5 + [5.0] * 4
-    assert set(weights[14:]) == {1.5}
+    assert set(weights[14:]) == {1.5, 0.0}
+    assert weights[-2:] == [0.0] * 2  # the list of words to look for
 
 
 def test_marks_stand_on_the_words_that_name_something(processor, sounds, collator):
