@@ -74,13 +74,24 @@ def discover(
     return _usable(_unique(found for source in sources for found in source))
 
 
-def source_of(path: Path) -> Source:
-    """Size and time of change of a file; empty when it cannot be asked."""
+def source_of(path: Path, *, hashed: bool = False) -> Source:
+    """Size and time of change of a file, and on request its content; empty when it is not there.
+
+    Args:
+        path: of the file; a pipe or device is not read.
+        hashed: read it all for its SHA-256.
+    """
     try:
         stat = path.stat()
+        digest = _digest(path) if hashed and path.is_file() else None
     except (OSError, ValueError):
         return Source()
-    return Source(size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+    return Source(size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=digest)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _source(item: str, many: bool, stdin: IO[bytes] | None, null: bool) -> Iterable[_Found]:

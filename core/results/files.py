@@ -34,18 +34,18 @@ def sync(file: BinaryIO) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; the system lets go of it when the process ends.
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` for this process; the system lets go of it when the process ends.
 
     Raises:
         UsageError: another process holds it.
     """
-    with (folder / ".fastadasp.lock").open("a+b") as file:
+    with path.with_name(f".{path.name}.lock").open("a+b") as file:
         try:
             _lock(file)
         except (BlockingIOError, PermissionError) as error:
             raise UsageError(
-                f"another run is writing into {folder}: wait for it, or choose another -o DIR"
+                f"another run is writing into {path}: wait for it, or choose another -o DIR"
             ) from error
         yield
 
