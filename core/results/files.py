@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from ..errors import UsageError
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` beside `path` and move it there, so a kill never leaves half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # always the same, so that what a kill leaves is used up; short, where a name may not be longer
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    temporary = path.with_name(f".{digest[:16]}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)
