@@ -101,7 +101,7 @@ class _Decoder:
             kind, content = self._message(min(left, STALL), heard / rate)
             left -= time.monotonic() - begun
             if kind == b"B":
-                block = np.frombuffer(content, np.float32)
+                block = np.frombuffer(bytearray(content), np.float32)  # one that may be changed
                 heard += len(block)
                 yield block
             elif kind == b"W":

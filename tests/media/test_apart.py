@@ -73,7 +73,7 @@ def test_the_sound_is_the_same(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"a.{kind}", tone(25, 44_100), 44_100)
     blocks = list(decode_apart(path))
     for block, expected in zip(blocks, decode(path), strict=True):
-        assert block.dtype == np.float32
+        assert block.dtype == np.float32 and block.flags.writeable
         assert np.array_equal(block, expected)
     assert len(apart._idle) == 1
 
