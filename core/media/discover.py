@@ -212,12 +212,12 @@ def _trouble(path: str) -> str | None:
 def _safe_id(written: str) -> str:
     """A posix path that is UTF-8, relative and does not climb, whatever was written.
 
-    Bytes that are no UTF-8 (surrogates in `written`) become %XX.
+    NUL and bytes that are no UTF-8 (surrogates in `written`) become %XX.
     """
     if os.path.isabs(written) or ".." in written.replace(os.sep, "/").split("/"):
         written = os.path.abspath(written)
     parts = [part for part in written.replace(os.sep, "/").split("/") if part not in ("", ".")]
-    text = "/".join(parts) or "."
+    text = "/".join(parts).replace("\0", "%00") or "."
     return "".join(map(_utf8, text)) if not text.isascii() else text
 
 

@@ -114,7 +114,7 @@ class SideFiles:
         stem = _stem(recording_id)
         shared = self._stems[stem] > 1 or stem in self._ids
         name = _inside(recording_id) if shared else stem
-        return self._folder / _short(PurePosixPath(f"{name}.{extension}"))
+        return self._folder / "/".join(map(_short, f"{name}.{extension}".split("/")))
 
     def _files(self, record: Transcript) -> Iterator[tuple[Path, str]]:
         for name in self._formats:
@@ -127,13 +127,13 @@ def _inside(recording_id: str) -> str:
     return "/".join(parts)
 
 
-def _short(path: PurePosixPath) -> PurePosixPath:
-    """With a name that file systems take: an extension may have made it too long."""
-    name = path.name.encode("utf-8", "surrogateescape")
+def _short(part: str) -> str:
+    """A name that file systems take: an extension, or a manifest's id, may be too long."""
+    name = part.encode("utf-8", "surrogateescape")
     if len(name) <= _LONGEST_NAME:
-        return path
-    mark = f"~{hashlib.sha256(name).hexdigest()[:8]}{path.suffix}"
-    return path.with_name(name[: _LONGEST_NAME - len(mark)].decode("utf-8", "ignore") + mark)
+        return part
+    mark = f"~{hashlib.sha256(name).hexdigest()[:8]}{PurePosixPath(part).suffix[:16]}"
+    return name[: _LONGEST_NAME - len(mark.encode())].decode("utf-8", "ignore") + mark
 
 
 def _stem(recording_id: str) -> str:

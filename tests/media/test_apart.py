@@ -134,6 +134,8 @@ def test_a_hanging_decoder_ends_without_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "_START", HOSTILE.format(root=str(apart._ROOT), stall=1))
+    for name in ("STALL", "PATIENCE"):  # a parent that would wait for ever
+        monkeypatch.setattr(apart, name, 3600.0)
     assert "takes too long" in heard(tmp_path / "hang")[1]
 
 

@@ -123,6 +123,8 @@ def test_the_longest_name_a_disk_takes(tmp_path: Path) -> None:
     assert all(len(name.encode()) <= 255 for name in names(tmp_path))
     assert f"{'ä' * 125}.srt" in names(tmp_path)
     assert not side.missing(long)
+    side.write(record(f"{'x' * 300}/{'y' * 300}.wav"))
+    assert not side.missing(f"{'x' * 300}/{'y' * 300}.wav")
 
 
 def test_what_a_kill_left_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
