@@ -43,6 +43,7 @@ def transcribe(
     *,
     output_dir: Path_ | None = None,
     formats: str | Sequence[str] | None = None,
+    shard: str | None = None,
     overwrite: bool = False,
     **flags: Unpack[Flags],
 ) -> list[Transcript]:
@@ -52,34 +53,43 @@ def transcribe(
         inputs: files, folders, globs or manifests, as on the command line.
         output_dir: keep results there; what it holds already is not done again.
         formats: side files to write into `output_dir`, such as "srt,txt".
+        shard: do only a part of the inputs, such as "3/16"; the same part on every machine.
         overwrite: redo what `output_dir` holds.
         **flags: the flags of `fastadasp run`, such as task="st", lang="de", reduce=0.3.
 
     Returns:
-        The record of every input, finished earlier or now, in the order of the inputs.
+        The record of every input (of this shard), finished earlier or now, in their order.
 
     Raises:
         UsageError: the request cannot be meant as written.
         StartError: the model does not load.
     """
     from core.media.discover import discover
+    from core.pinning import pinned
     from core.pipeline import run
     from core.results.store import MemorySink, Store
+    from core.shard import share
 
-    config = resolve(**flags)
+    config = pinned(resolve(**flags))
     folder = None if output_dir is None else Path(output_dir)
-    output = resolve_output(folder, formats, overwrite=overwrite)
+    output = resolve_output(folder, formats, shard, overwrite=overwrite)
     paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
-    recordings = list(discover([fspath(path) for path in paths]))
+    listed = list(discover([fspath(path) for path in paths]))
+    recordings = list(share(listed, output.shard))
     if output.output_dir is None:
         memory = MemorySink()
         run(config, recordings, memory)
         found = memory.records
     else:
         store = Store(
-            output.output_dir, config.settings_hash, output.side_formats, overwrite=overwrite
+            output.output_dir,
+            config.settings_hash,
+            output.side_formats,
+            part=output.shard.suffix if output.shard else "",
+            overwrite=overwrite,
         )
         with store:
+            store.expect(recording.id for recording in listed)
             run(config, recordings, store)
         found = store.records(config.task)
     return [found[recording.id] for recording in recordings]

@@ -1,6 +1,7 @@
 """What a run does and where its output goes: frozen, decided once.
 
-Knows errors and nothing else of the house. `core.flags` makes these from a preset and flags.
+Knows errors and shards, nothing else of the house. `core.flags` makes these from a preset and
+flags.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .shard import Shard
 
 DEFAULT_MODEL = "embedded"
 ASKING = ("sqa", "chat")
@@ -95,6 +97,9 @@ class RunConfig:
         segment: vad | fixed | whole.
         chunk_length: seconds of the longest segment, None = the model's choice.
         offline: never ask the network.
+        hash: know recordings by their content, not only by size and time of change.
+        model_revision: which weights, see `core.pinning`; None = not looked up.
+        method_digest: of a method's own file, see `core.pinning`.
     """
 
     task: str
@@ -114,6 +119,9 @@ class RunConfig:
     segment: str = "vad"
     chunk_length: float | None = None
     offline: bool = False
+    hash: bool = False
+    model_revision: str | None = None
+    method_digest: str | None = None
 
     @property
     def asks_each(self) -> bool:
@@ -124,12 +132,15 @@ class RunConfig:
     def settings_hash(self) -> str:
         """Fingerprint of all that changes the text: not names, device, batch size or the network.
 
-        A model folder counts by its place on the disk, so two ways to write it are one.
+        A model folder counts by its place on the disk, so two ways to write it are one; a method's
+        file by what is in it.
         """
-        harmless = ("preset", "overrides", "device", "batch_size", "offline")
+        harmless = ("preset", "overrides", "device", "batch_size", "offline", "hash")
         settings = {key: value for key, value in asdict(self).items() if key not in harmless}
         if Path(self.model).is_dir():
             settings["model"] = str(Path(self.model).resolve())
+        if self.method_digest is not None:
+            settings["reduction"]["method"] = self.reduction.method.rpartition(":")[2]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -140,6 +151,7 @@ class OutputConfig:
     Attributes:
         output_dir: folder of `results.jsonl` and side files; None = JSON lines on stdout.
         formats: jsonl and the side formats asked for.
+        shard: the part of the recordings to do, None = all.
         overwrite: redo everything, also over results of other settings.
         fail_fast: end at the first recording that failed.
         quiet: only errors on stderr.
@@ -149,6 +161,7 @@ class OutputConfig:
 
     output_dir: Path | None = None
     formats: tuple[str, ...] = ("jsonl",)
+    shard: Shard | None = None
     overwrite: bool = False
     fail_fast: bool = False
     quiet: bool = False

@@ -17,6 +17,7 @@ from presets import DEFAULT_BY_TASK, Preset, PresetError
 from .config import ASKING, DEFAULT_MODEL, OutputConfig, RunConfig
 from .errors import UsageError
 from .reduction_flags import REDUCTION_FLAGS, choice, reduction_config
+from .shard import Shard
 
 TASKS = tuple(DEFAULT_BY_TASK)
 TASK_ALIASES = {"transcribe": "asr", "translate": "st"}
@@ -55,6 +56,7 @@ class Flags(TypedDict, total=False):
     segment: str | None
     chunk_length: float | None
     offline: bool | None
+    hash: bool | None
 
 
 def resolve(**flags: Unpack[Flags]) -> RunConfig:
@@ -94,6 +96,7 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
         segment=segment,
         chunk_length=chunk_length,
         offline=bool(said.get("offline", False)),
+        hash=bool(said.get("hash", False)),
     )
 
 
@@ -115,9 +118,10 @@ def notices(**flags: Unpack[Flags]) -> tuple[str, ...]:
 def resolve_output(
     output_dir: str | Path | None = None,
     formats: str | Sequence[str] | None = None,
+    shard: str | None = None,
     **switches: bool,
 ) -> OutputConfig:
-    """Output side of a run; `formats` as a comma list or a sequence of names."""
+    """Output side of a run; `formats` as a comma list or a sequence of names, `shard` as N/M."""
     words = formats.split(",") if isinstance(formats, str) else formats or ("jsonl",)
     asked = (word.strip().lower() for word in words)
     names = tuple(dict.fromkeys(choice("--format", name, FORMATS) for name in asked if name))
@@ -128,7 +132,8 @@ def resolve_output(
     folder = None if output_dir is None else Path(output_dir)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder} is a file; give a folder")
-    return OutputConfig(output_dir=folder, formats=names, **switches)
+    part = None if shard is None else Shard.parse(shard)
+    return OutputConfig(output_dir=folder, formats=names, shard=part, **switches)
 
 
 def task_name(name: str) -> str:

@@ -45,14 +45,14 @@ class Event:
 
     Attributes:
         kind: loading (the model; `record` shows which), started (model loaded; `record` shows
-            device and dtype too), skipped (already done), segment (one was answered), record (a
-            recording is complete).
+            device and dtype too), skipped (already done), reading (it is next), segment (one was
+            answered), record (a recording is complete).
         id: of the recording.
         seconds: of audio, for a segment.
         record: the finished record.
     """
 
-    kind: Literal["loading", "started", "skipped", "segment", "record"]
+    kind: Literal["loading", "started", "skipped", "reading", "segment", "record"]
     id: str = ""
     seconds: Seconds = 0.0
     record: Transcript | None = None
@@ -64,7 +64,7 @@ def run(
     sink: Sink,
     *,
     fail_fast: bool = False,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], bool | None] = lambda event: None,
     stages: Stages | None = None,
 ) -> Report:
     """Transcribe recordings into a sink.
@@ -76,7 +76,8 @@ def run(
         recordings: found, unread; a list lets side files with one stem be told apart.
         sink: takes the records and knows which are done already.
         fail_fast: end at the first recording that is not ok.
-        on_event: called on the caller's thread.
+        on_event: called on the caller's thread; once it returns True no other recording is begun,
+            and the run ends when those in hand are done.
         stages: other rooms, for tests.
 
     Raises:
@@ -109,13 +110,14 @@ class _Run:
         config: RunConfig,
         sink: Sink,
         fail_fast: bool,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[Event], bool | None],
         stages: Stages,
     ) -> None:
         self._config = config
         self._sink = sink
         self._fail_fast = fail_fast
-        self._on_event = on_event
+        self._watch = on_event
+        self._stopping = False
         self._stages = stages
         self._template = template_of(config)
         self._report = Report()
@@ -139,6 +141,9 @@ class _Run:
                     self._work(model.facts, entered, chain(unusable, [first], todo))
         return replace(self._report, wall_s=time.perf_counter() - begun)
 
+    def _on_event(self, event: Event) -> None:
+        self._stopping = bool(self._watch(event)) or self._stopping
+
     def _start(self) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
         self._on_event(Event("loading", record=self._template))
         model, engine = self._stages.start(self._config)
@@ -155,7 +160,7 @@ class _Run:
     def _undone(self, recordings: Iterator[Recording]) -> Iterator[Recording]:
         for recording in recordings:
             key = (recording.id, self._config.task)
-            source = self._stages.source(recording)
+            source = self._stages.source(recording, self._config.hash)
             asked = self._asked(recording)
             if recording.error is None and self._sink.done(key, source, asked):
                 self._report = replace(self._report, skipped=self._report.skipped + 1)
@@ -201,6 +206,10 @@ class _Run:
     def _segments(self, readings: Iterable[Reading]) -> Iterator[Segment]:
         for reading in readings:
             name = reading.recording.id
+            self._on_event(Event("reading", name))
+            if self._stopping:
+                self._report = replace(self._report, stopped=True)
+                return
             flight = _InFlight(reading, self._sources.pop(name, Source()))
             self._flying[name] = flight
             question = self._asked(reading.recording)

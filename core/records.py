@@ -210,6 +210,12 @@ class Source:
     mtime_ns: int | None = None
     sha256: str | None = None
 
+    def same(self, now: Source) -> bool:
+        """Whether the file is what it was: by content where both know it, else size and time."""
+        if self.sha256 is not None and now.sha256 is not None:
+            return self.sha256 == now.sha256
+        return (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
@@ -272,6 +278,7 @@ class Report:
         model_s: seconds of encode + prefill + decode.
         prefill_full_flops, prefill_flops: summed over all segments.
         failures: (id, message) of each failed or partial recording, in order.
+        stopped: it was asked to end before all recordings were begun.
     """
 
     ok: int = 0
@@ -284,3 +291,4 @@ class Report:
     prefill_full_flops: int = 0
     prefill_flops: int = 0
     failures: tuple[tuple[str, str], ...] = ()
+    stopped: bool = False

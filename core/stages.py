@@ -43,8 +43,8 @@ class Stages(Protocol):
     def reader(self, config: RunConfig, facts: Facts) -> Read:
         """What decodes and cuts one recording for this model."""
 
-    def source(self, recording: Recording) -> Source:
-        """Identity of the file."""
+    def source(self, recording: Recording, hashed: bool) -> Source:
+        """Identity of the file, with its content when `hashed`."""
 
 
 class Rooms:
@@ -65,7 +65,11 @@ class Rooms:
         if config.reduction.method != "none":
             check_name(config.reduction.method)
         return load_model(
-            config.model, device=config.device, dtype=config.dtype, offline=config.offline
+            config.model,
+            device=config.device,
+            dtype=config.dtype,
+            offline=config.offline,
+            revision=config.model_revision,
         )
 
     def reader(self, config: RunConfig, facts: Facts) -> Read:
@@ -73,11 +77,11 @@ class Rooms:
         cutting = _cutting(config, facts)
         return lambda recording, check: Pieces(recording, cutting, check)
 
-    def source(self, recording: Recording) -> Source:
-        """Size and time of the file."""
+    def source(self, recording: Recording, hashed: bool) -> Source:
+        """Size and time of the file, and its content when `hashed`."""
         from .media.discover import source_of
 
-        return source_of(recording.path)
+        return source_of(recording.path, hashed=hashed)
 
 
 class Pieces:
@@ -85,13 +89,13 @@ class Pieces:
 
     def __init__(self, recording: Recording, cutting: Cutting, check: Callable[[], None]) -> None:
         """Open nothing yet; `check` is called at every block."""
-        from .media.decode import decode
+        from .media.apart import decode_apart
         from .media.segment import Segmenter
 
         self._decoding = _Stopwatch()
         self._drawing = _Stopwatch()
         self._notes: list[str] = []
-        blocks = decode(recording.path, cutting.sample_rate, self._notes.append)
+        blocks = decode_apart(recording.path, cutting.sample_rate, self._notes.append)
         timed = _checked(self._decoding.timed(blocks), check)
         self._segmenter = Segmenter(timed, recording.id, cutting)
 

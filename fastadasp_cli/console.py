@@ -6,6 +6,7 @@ rich and the records (numpy) are imported when something is said: `--version` wa
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,12 +46,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
     grid = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(plain(cell)) for cell in row))
     out = Console(highlight=False)
     if not out.is_terminal:
         out.width = _UNLIMITED
     if title:
-        out.print(Text(title), soft_wrap=True)
+        out.print(Text(plain(title)), soft_wrap=True)
     out.print(grid)
 
 
@@ -150,6 +151,15 @@ def _started(record: Transcript) -> str:
     )
 
 
+def plain(text: str) -> str:
+    """Text that cannot command a terminal, as a file's name could: such characters are escaped."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+# control characters, and those that turn the direction of what is shown
+_COMMANDS = re.compile(
+    "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
+)
 _SAID = {"loading": lambda record: f"loading {record.model}", "started": _started}
 
 
@@ -157,7 +167,7 @@ def _say(message: str, style: str, console: Console | None = None) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    line = Text(" ".join(message.split()), style=style)
+    line = Text(plain(" ".join(message.split())), style=style)
     (console or Console(stderr=True, highlight=False)).print(line, soft_wrap=True)
 
 

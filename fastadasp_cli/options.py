@@ -190,6 +190,23 @@ Format = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="N/M",
+        help="Do only part N of M, the same on every machine; DIR may be one for all parts.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Hash = Annotated[
+    bool,
+    typer.Option(
+        "--hash",
+        help="Know finished recordings by content, not by time of change; reads every file.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option(

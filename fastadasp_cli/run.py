@@ -15,6 +15,7 @@ from core.flags import Flags, notices, resolve, resolve_output
 
 from . import console
 from . import options as opt
+from .interrupts import Interrupts
 
 
 def run(
@@ -41,6 +42,8 @@ def run(
     max_new_tokens: opt.MaxNewTokens = None,
     output_dir: opt.OutputDir = None,
     format_: opt.Format = "jsonl",
+    shard: opt.Shard = None,
+    hash_: opt.Hash = False,
     overwrite: opt.Overwrite = False,
     fail_fast: opt.FailFast = False,
     null: opt.Null = False,
@@ -74,10 +77,12 @@ def run(
         "batch_size": batch_size,
         "num_beams": num_beams,
         "max_new_tokens": max_new_tokens,
+        "hash": hash_,
     }
     output = resolve_output(
         output_dir,
         format_,
+        shard,
         overwrite=overwrite,
         fail_fast=fail_fast,
         null=null,
@@ -103,21 +108,30 @@ def prepare(*, offline: bool, verbose: bool) -> None:
 def _work(inputs: Sequence[str], config: RunConfig, output: OutputConfig) -> int:
     from core import pipeline
     from core.media.discover import discover
+    from core.pinning import pinned
     from core.results.report import exit_code
+    from core.shard import share
 
     found = discover(inputs, stdin=sys.stdin.buffer, null=output.null)
     # paths from a pipe are used as they come; all else is counted first, for the bar and the names
     recordings = found if "-" in inputs else list(found)
-    watcher = console.Watcher(output, len(recordings) if isinstance(recordings, list) else None)
-    with _sink(config, output) as sink, watcher.watching():
+    mine = share(recordings, output.shard)
+    config = pinned(config)
+    watcher = console.Watcher(output, len(mine) if isinstance(mine, list) else None)
+    with _sink(config, output) as sink, Interrupts() as interrupts, watcher.watching():
+        if isinstance(recordings, list):
+            # a side file's name depends on all that share its stem, also in other shards
+            sink.expect(recording.id for recording in recordings)
         report = pipeline.run(
             config,
-            recordings,
+            mine,
             sink,
             fail_fast=output.fail_fast,
-            on_event=watcher.on_event,
+            on_event=interrupts.watch(watcher.on_event),
         )
     watcher.summarise(report)
+    if report.stopped:
+        raise KeyboardInterrupt
     return exit_code(report)
 
 
@@ -130,5 +144,6 @@ def _sink(config: RunConfig, output: OutputConfig) -> AbstractContextManager[Any
         output.output_dir,
         config.settings_hash,
         output.side_formats,
+        part=output.shard.suffix if output.shard else "",
         overwrite=output.overwrite,
     )

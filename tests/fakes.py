@@ -118,5 +118,5 @@ class FakeStages:
     def reader(self, config: RunConfig, facts: Any) -> Read:
         return FakeCut
 
-    def source(self, recording: Recording) -> Source:
-        return source_of(recording.path)
+    def source(self, recording: Recording, hashed: bool) -> Source:
+        return source_of(recording.path, hashed=hashed)

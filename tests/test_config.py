@@ -210,7 +210,13 @@ def test_the_hash_sees_what_changes_the_text(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "same",
-    [{"batch_size": 4}, {"device": "cpu"}, {"offline": True}, {"preset": "asr-safe"}],
+    [
+        {"batch_size": 4},
+        {"device": "cpu"},
+        {"offline": True},
+        {"hash": True},
+        {"preset": "asr-safe"},
+    ],
 )
 def test_the_hash_does_not_see_the_rest(same: dict[str, Any]) -> None:
     assert resolve(**same).settings_hash == resolve().settings_hash
@@ -218,10 +224,10 @@ def test_the_hash_does_not_see_the_rest(same: dict[str, Any]) -> None:
 
 def test_every_field_is_in_the_hash_or_known_to_be_harmless() -> None:
     fields = set(RunConfig.__dataclass_fields__)
-    harmless = {"preset", "overrides", "device", "batch_size", "offline"}
+    harmless = {"preset", "overrides", "device", "batch_size", "offline", "hash"}
     by_flag = {name for change in CHANGES for name in change}
     reduction = {"reduction"}
-    elsewhere = {"target_language", "question"}
+    elsewhere = {"target_language", "question", "model_revision", "method_digest"}
     assert fields - harmless - by_flag - reduction == elsewhere
     assert resolve(**ST).settings_hash != resolve(task="st", lang="en").settings_hash
     one, other = (resolve(task="sqa", question=word).settings_hash for word in ("who?", "when?"))

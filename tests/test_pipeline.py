@@ -115,7 +115,8 @@ def test_a_record_comes_as_soon_as_its_file_is_complete(corpus: Any) -> None:
     sink = Sink()
 
     def watch(event: Event) -> None:
-        seen.append(f"{event.kind} {event.id}".strip())
+        if event.kind != "reading":
+            seen.append(f"{event.kind} {event.id}".strip())
 
     go(corpus(a="one\ntwo", b="three\nfour"), sink, on_event=watch)
     assert seen == [
@@ -307,4 +308,4 @@ def test_the_pipeline_itself_imports_no_torch() -> None:
 
     code = "import sys, core.pipeline; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert pipeline.Rooms().source(Recording("x", Path("absent"))) == Source()
+    assert pipeline.Rooms().source(Recording("x", Path("absent")), False) == Source()

@@ -12,6 +12,7 @@ import soundfile
 
 from core.errors import MediaError, UsageError
 from core.flags import resolve
+from core.media import apart
 from core.records import Recording
 from core.stages import Rooms, _cutting, _Stopwatch
 
@@ -63,6 +64,14 @@ def test_a_real_file_is_decoded_cut_and_timed(tmp_path: Path) -> None:
     assert cut.load_s > 0
     assert cut.segment_s > 0
     assert cut.warnings == ()
+
+
+def test_the_decoder_is_a_process_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart.end_all()
+    monkeypatch.setattr(apart, "_START", "serve = lambda: 1 / 0")
+    read = Rooms().reader(resolve(segment="fixed"), facts())
+    with pytest.raises(MediaError, match="crashed the decoder"):
+        list(read(tone(tmp_path / "a.wav", 1.0), lambda: None))
 
 
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path: Path) -> None:

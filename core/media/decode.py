@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # RIFF, RF64, Wave64, AIFF, Core Audio, Sun: the containers whose PCM libsndfile reads exactly.
 _PCM_MAGIC = (b"RIFF", b"RF64", b"riff", b"FORM", b"caff", b".snd")
 _PLAUSIBLE_RATES = range(1_000, 1_000_001)
+# The leanest sound there is, digital silence in a flac, has hundredths of a second in a byte; what
+# claims far more is a header that lies, and would keep the run busy with silence for years.
+_SECONDS_PER_BYTE, _SECONDS_FREE, _LONGEST = 0.5, 3600.0, 100 * 3600.0
 _ABSURD = 1e6  # float samples beyond this are damage, not sound; they would poison the filter
 
 
@@ -48,6 +51,7 @@ def decode(
     Raises:
         MediaError: at once when nothing can be read; after the last block when the file breaks
             off or has unreadable parts: then everything that can be decoded was yielded before.
+            Beyond 100 hours, or half a second a byte and an hour more, a file breaks off.
     """
     resampler = _Resampler(sample_rate)
     error: MediaError | None = None
@@ -73,10 +77,24 @@ def probe_duration(path: Path) -> Seconds | None:
 
 def _native_blocks(path: Path, warn: Callable[[str], None] | None) -> Iterator[NativeBlock]:
     readable_as_pcm = _is_pcm(_checked_head(path)) and pcm_duration(path) is not None
+    most = _plausible_seconds(path)
+    heard: Seconds = 0.0
     for rate, block in read_pcm(path) if readable_as_pcm else read_av(path, warn):
         if rate not in _PLAUSIBLE_RATES:
             raise MediaError(f"damaged header: a sample rate of {rate} Hz")
+        heard += len(block) / rate
+        if heard > most:
+            why = "more than 100 hours: cut it" if most == _LONGEST else "its header is damaged"
+            raise MediaError(f"breaks off at {heard:.0f} s: {why}")
         yield rate, _cleaned(block)
+
+
+def _plausible_seconds(path: Path) -> Seconds:
+    """More than any file of this size holds."""
+    try:
+        return min(_LONGEST, _SECONDS_FREE + _SECONDS_PER_BYTE * path.stat().st_size)
+    except OSError:  # gone meanwhile, which the reader will say
+        return _LONGEST
 
 
 def _checked_head(path: Path) -> bytes:

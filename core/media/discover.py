@@ -74,13 +74,24 @@ def discover(
     return _usable(_unique(found for source in sources for found in source))
 
 
-def source_of(path: Path) -> Source:
-    """Size and time of change of a file; empty when it cannot be asked."""
+def source_of(path: Path, *, hashed: bool = False) -> Source:
+    """Size and time of change of a file, and on request its content; empty when it is not there.
+
+    Args:
+        path: of the file; a pipe or device is not read.
+        hashed: read it all for its SHA-256.
+    """
     try:
         stat = path.stat()
+        digest = _digest(path) if hashed and path.is_file() else None
     except (OSError, ValueError):
         return Source()
-    return Source(size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+    return Source(size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=digest)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _source(item: str, many: bool, stdin: IO[bytes] | None, null: bool) -> Iterable[_Found]:
@@ -201,12 +212,12 @@ def _trouble(path: str) -> str | None:
 def _safe_id(written: str) -> str:
     """A posix path that is UTF-8, relative and does not climb, whatever was written.
 
-    Bytes that are no UTF-8 (surrogates in `written`) become %XX.
+    NUL and bytes that are no UTF-8 (surrogates in `written`) become %XX.
     """
     if os.path.isabs(written) or ".." in written.replace(os.sep, "/").split("/"):
         written = os.path.abspath(written)
     parts = [part for part in written.replace(os.sep, "/").split("/") if part not in ("", ".")]
-    text = "/".join(parts) or "."
+    text = "/".join(parts).replace("\0", "%00") or "."
     return "".join(map(_utf8, text)) if not text.isascii() else text
 
 

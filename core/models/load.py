@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StartError, first_line
+from .revision import EMBEDDED, FOLDER, revision_of
 
 if TYPE_CHECKING:
     import torch
 
     from .base import SpeechLM
 
-EMBEDDED = "embedded"
-_FOLDER = Path(__file__).parent
-_NOT_FAMILIES = frozenset({"base", "load", "precision", EMBEDDED})
+_NOT_FAMILIES = frozenset({"base", "load", "precision", "revision", EMBEDDED})
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -34,7 +33,7 @@ class FamilyRow:
 
 def families() -> tuple[str, ...]:
     """Supported `model_type`s: the module names of this folder."""
-    names = (module.name for module in pkgutil.iter_modules([str(_FOLDER)]))
+    names = (module.name for module in pkgutil.iter_modules([str(FOLDER)]))
     return tuple(sorted(name for name in names if name not in _NOT_FAMILIES))
 
 
@@ -50,7 +49,12 @@ def list_models() -> list[FamilyRow]:
 
 
 def load_model(
-    model: str, *, device: str = "auto", dtype: str = "auto", offline: bool = False
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    offline: bool = False,
+    revision: str | None = None,
 ) -> SpeechLM:
     """Load a model by hub id, by folder, or the embedded one.
 
@@ -59,23 +63,28 @@ def load_model(
         device: auto | cpu | cuda | cuda:N | mps.
         dtype: auto | float32 | bfloat16 | float16; for auto see `precision`.
         offline: look only on this machine.
+        revision: commit of a hub model, None = its newest; a folder is what it is.
 
     Raises:
         StartError: no such model, family, device or dtype, or it does not load.
     """
     from transformers import AutoConfig
 
-    place = str(_FOLDER / EMBEDDED) if model == EMBEDDED else model
+    place = str(FOLDER / EMBEDDED) if model == EMBEDDED else model
     where = _device(device)
     _check_dtype(dtype)
     local = offline or Path(place).is_dir()
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
     try:
-        config = AutoConfig.from_pretrained(place, local_files_only=local)
+        # never another's code: a checkpoint is weights and settings
+        how: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+        if revision is not None and not Path(place).is_dir():
+            how["revision"] = revision
+        config = AutoConfig.from_pretrained(place, **how)
         family = _family(config.model_type)
         number = _dtype(dtype, config, where)
-        lm = _build(family, model, place, local, config, number)
+        lm = _build(family, model, place, how, config, number)
     except StartError:
         raise
     except Exception as error:
@@ -98,17 +107,20 @@ def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, to
 
 
 def _build(
-    family: Any, name: str, place: str, local: bool, config: Any, dtype: torch.dtype
+    family: Any, name: str, place: str, how: Mapping[str, Any], config: Any, dtype: torch.dtype
 ) -> SpeechLM:
     from transformers import AutoProcessor
 
     architecture = _architecture(config)
-    processor = AutoProcessor.from_pretrained(place, local_files_only=local)
-    model = architecture.from_pretrained(place, dtype=dtype, local_files_only=local).eval()
+    processor = AutoProcessor.from_pretrained(place, **how)
+    # pickled weights could run anything
+    model = architecture.from_pretrained(place, dtype=dtype, use_safetensors=True, **how).eval()
     model.requires_grad_(False)
     card_file = Path(place) / "fastadasp.json"
     card = json.loads(card_file.read_text()) if card_file.is_file() else {}
-    lm: SpeechLM = family(name, _revision(name, place, config), model, processor, card)
+    # what was loaded, whatever was asked for
+    revision = getattr(config, "_commit_hash", None) or revision_of(name, offline=True)
+    lm: SpeechLM = family(name, revision, model, processor, card)
     return lm
 
 
@@ -167,15 +179,6 @@ def _named(dtype: str) -> torch.dtype:
 def _check_dtype(name: str) -> None:
     if name not in ("auto", *_DTYPES):
         raise StartError(f"unknown dtype '{name}'; choose one of auto, {', '.join(_DTYPES)}")
-
-
-def _revision(name: str, place: str, config: Any) -> str | None:
-    """Commit of a hub model; digest of the embedded weights; None for any other folder."""
-    weights = Path(place) / "model.safetensors"
-    if name == EMBEDDED and weights.is_file():
-        return hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-    commit: str | None = getattr(config, "_commit_hash", None)
-    return commit
 
 
 def _why(model: str, error: Exception, local: bool) -> str:

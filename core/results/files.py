@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from ..errors import UsageError
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `data` beside `path` and move it there, so a kill never leaves half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # always the same, so that what a kill leaves is used up; short, where a name may not be longer
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
+    temporary = path.with_name(f".{digest[:16]}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -34,18 +37,18 @@ def sync(file: BinaryIO) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; the system lets go of it when the process ends.
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` for this process; the system lets go of it when the process ends.
 
     Raises:
         UsageError: another process holds it.
     """
-    with (folder / ".fastadasp.lock").open("a+b") as file:
+    with path.with_name(f".{path.name}.lock").open("a+b") as file:
         try:
             _lock(file)
         except (BlockingIOError, PermissionError) as error:
             raise UsageError(
-                f"another run is writing into {folder}: wait for it, or choose another -o DIR"
+                f"another run is writing into {path}: wait for it, or choose another -o DIR"
             ) from error
         yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,10 @@ from typing import NamedTuple
 from ..records import Failure, Flops, Json, Latency, Memory, Source, Span, Tokens, Transcript
 
 Key = tuple[str, str]
+
+# JSON lets these stand as they are, but some end a line for readers such as `str.splitlines`, and
+# the others command a terminal on which the line is shown.
+_NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Entry(NamedTuple):
@@ -23,7 +28,11 @@ class Entry(NamedTuple):
 def line(record: Transcript) -> str:
     """The record as one line of JSON; a file name that is no UTF-8 is escaped, not an error."""
     text = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+    return _NOT_PLAIN.sub(_escaped, text).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def record_of(data: Json) -> Transcript:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ..records import Report, Transcript
 
@@ -14,7 +15,7 @@ def add(report: Report, record: Transcript) -> Report:
     failures = report.failures
     if record.error is not None:
         failures = (*failures, (record.id, record.error.message))
-    counted: dict[str, int] = {record.status: getattr(report, record.status) + 1}
+    counted: dict[str, Any] = {record.status: getattr(report, record.status) + 1}
     return replace(
         report,
         **counted,

@@ -15,12 +15,13 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple, Protocol, Self, TextIO
 
 from ..errors import FastAdaSPError, UsageError
-from ..records import Json, Source, Transcript
+from ..records import Source, Transcript
 from .files import locked, replace_file, sync
 from .lines import Entry, Key, entries, line, newest, read_results, record_of
+from .parts import check_company, check_settings, other_settings
 from .writers import SideFiles
 
-RESULTS = "results.jsonl"
+RESULTS = "results"
 
 
 class Sink(Protocol):
@@ -83,7 +84,7 @@ class MemorySink:
 class _Known(NamedTuple):
     """What the store remembers of a finished line."""
 
-    source: Json
+    source: Source
     question: str | None
     offset: int
 
@@ -95,6 +96,8 @@ class Store:
         folder: made when it is not there.
         settings_hash: of this run; lines of other settings are refused without `overwrite`.
         formats: side formats to write beside the lines.
+        part: what the results file's name ends in, for one of several stores in a folder, each
+            with recordings of its own: `-3-of-16`.
         overwrite: take nothing as done, and move lines of other settings to `results.jsonl.bak`.
     """
 
@@ -104,10 +107,11 @@ class Store:
         settings_hash: str,
         formats: Iterable[str] = (),
         *,
+        part: str = "",
         overwrite: bool = False,
     ) -> None:
         """Touch nothing yet: the folder is made and held on entering."""
-        self.path = folder / RESULTS
+        self.path = folder / f"{RESULTS}{part}.jsonl"
         self._folder = folder
         self._hash = settings_hash
         self._overwrite = overwrite
@@ -122,12 +126,14 @@ class Store:
         """Hold and repair the folder.
 
         Raises:
-            UsageError: another run holds it, it cannot be written, or it has other settings.
+            UsageError: another run holds it, it cannot be written, it has other settings, or it is
+                shared out in another way.
         """
         with ExitStack() as undo:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                undo.enter_context(locked(self._folder))
+                undo.enter_context(locked(self.path))
+                check_company(self.path)
                 self._open()
             except OSError as error:
                 raise UsageError(f"cannot write into -o {self._folder}: {error}") from error
@@ -160,7 +166,7 @@ class Store:
         Completes its side files.
         """
         known = self._known.get(key)
-        if known is None or (Source(**known.source), known.question) != (source, question):
+        if known is None or known.question != question or not known.source.same(source):
             return False
         if self._side.missing(key[0]):
             with self.path.open("rb") as file:
@@ -197,10 +203,9 @@ class Store:
         found = newest(entries(self.path))
         others = [entry for entry in found if entry.key and not self._ours(entry)]
         if others and not self._overwrite:
-            raise UsageError(
-                f"{self.path} was made with other settings ({_settings(others[0].data)}): "
-                "choose another -o DIR, or redo it with --overwrite"
-            )
+            raise other_settings(self.path, others[0].data)
+        if not self._overwrite:
+            check_settings(self.path, self._hash)
         if others:
             replace_file(self.path.with_suffix(".jsonl.bak"), _bytes(others))
             found = [entry for entry in found if not entry.key or self._ours(entry)]
@@ -219,7 +224,7 @@ class Store:
                 self._lines.add(entry.key)
                 if entry.data["status"] == "ok" and not self._overwrite:
                     asked = entry.data.get("question")
-                    self._known[entry.key] = _Known(entry.data["source"], asked, offset)
+                    self._known[entry.key] = _Known(Source(**entry.data["source"]), asked, offset)
             offset += len(entry.raw)
         self._side.expect(name for name, _ in self._lines)
 
@@ -230,10 +235,3 @@ def _cannot_write(folder: Path, error: OSError) -> FastAdaSPError:
 
 def _bytes(found: Iterable[Entry]) -> bytes:
     return b"".join(entry.raw for entry in found)
-
-
-def _settings(data: Json) -> str:
-    names = ("task", "target_language", "model", "preset", "num_beams")
-    said = [f"{name} {data[name]}" for name in names if data.get(name) is not None]
-    changed = [f"{name} {value}" for name, value in (data.get("overrides") or {}).items()]
-    return ", ".join(said + changed)

@@ -6,29 +6,34 @@ segment a line, json Whisper's own shape. UTF-8 and `\\n` everywhere.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from html import escape
 from pathlib import Path, PurePosixPath
 
 from ..records import Seconds, Transcript
+from .cues import cues
 from .files import replace_file
 
 
 def srt(record: Transcript) -> str:
-    """SubRip."""
+    """SubRip; text that players would take for a tag or a command is made harmless."""
     blocks = (
-        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
-        for number, (start, end, text) in enumerate(_cues(record), start=1)
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{_untagged(lines)}\n"
+        for number, (start, end, lines) in enumerate(cues(record.segments), start=1)
     )
     return "\n".join(blocks)
 
 
 def vtt(record: Transcript) -> str:
-    """WebVTT."""
+    """WebVTT; `&`, `<` and `>` are escaped."""
     blocks = (
-        f"{_clock(start, '.', hours=False)} --> {_clock(end, '.', hours=False)}\n{text}\n"
-        for start, end, text in _cues(record)
+        f"{_clock(start, '.', hours=False)} --> {_clock(end, '.', hours=False)}\n"
+        f"{escape(chr(10).join(lines), quote=False)}\n"
+        for start, end, lines in cues(record.segments)
     )
     return "\n".join(("WEBVTT\n", *blocks))
 
@@ -66,6 +71,9 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "tsv": tsv,
     "json": whisper_json,
 }
+
+
+_LONGEST_NAME = 255  # bytes
 
 
 class SideFiles:
@@ -106,7 +114,7 @@ class SideFiles:
         stem = _stem(recording_id)
         shared = self._stems[stem] > 1 or stem in self._ids
         name = _inside(recording_id) if shared else stem
-        return self._folder / f"{name}.{extension}"
+        return self._folder / "/".join(map(_short, f"{name}.{extension}".split("/")))
 
     def _files(self, record: Transcript) -> Iterator[tuple[Path, str]]:
         for name in self._formats:
@@ -119,20 +127,31 @@ def _inside(recording_id: str) -> str:
     return "/".join(parts)
 
 
+def _short(part: str) -> str:
+    """A name that file systems take: an extension, or a manifest's id, may be too long."""
+    name = part.encode("utf-8", "surrogateescape")
+    if len(name) <= _LONGEST_NAME:
+        return part
+    mark = f"~{hashlib.sha256(name).hexdigest()[:8]}{PurePosixPath(part).suffix[:16]}"
+    return name[: _LONGEST_NAME - len(mark.encode())].decode("utf-8", "ignore") + mark
+
+
 def _stem(recording_id: str) -> str:
     inside = _inside(recording_id)
     return str(PurePosixPath(inside).with_suffix("")) if inside else "recording"
 
 
-def _cues(record: Transcript) -> Iterator[tuple[Seconds, Seconds, str]]:
-    """Spans with text; `-->` would end a cue's time line, so it becomes `->`."""
-    for span in record.segments:
-        if span.text:
-            yield span.start, span.end, _one_line(span.text).replace("-->", "->")
+def _untagged(lines: Iterable[str]) -> str:
+    """SubRip has no escapes: an invisible joiner keeps `<i>` and `{\\an8}` from being obeyed.
+
+    `-->` would be read as a line of times, so it becomes `->`.
+    """
+    text = "\n".join(lines).replace("-->", "->")
+    return re.sub(r"<(?=[A-Za-z/!])|\{(?=\\)", "\\g<0>\u2060", text)
 
 
 def _one_line(text: str) -> str:
-    """Blank lines end a cue and tabs end a column: white space becomes single spaces."""
+    """Line breaks end a row and tabs end a column: white space becomes single spaces."""
     return " ".join(text.split())
 
 
@@ -140,8 +159,8 @@ def _ms(seconds: Seconds) -> int:
     return round(1000 * seconds)
 
 
-def _clock(seconds: Seconds, mark: str, *, hours: bool = True) -> str:
-    whole, ms = divmod(_ms(seconds), 1000)
+def _clock(time: int, mark: str, *, hours: bool = True) -> str:
+    whole, ms = divmod(time, 1000)
     minutes, second = divmod(whole, 60)
     hour, minute = divmod(minutes, 60)
     head = f"{hour:02d}:" if hours or hour else ""

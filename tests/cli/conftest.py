@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Commands set variables for the libraries; they must not leak into other tests."""
-    monkeypatch.setattr("warnings.filterwarnings", lambda *_: None)
+    monkeypatch.setattr("warnings.filterwarnings", lambda *_, **__: None)
     before = dict(os.environ)
     yield
     os.environ.clear()

@@ -79,6 +79,42 @@ def test_an_interrupt_is_130_and_keeps_finished_work(tmp_path: Path, output: boo
         assert 2 <= len(done) < 30
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    slow(tmp_path / "in", 3, 0.0)
+    (tmp_path / "in" / "01.wav").write_text("!sleep 120")
+    process = start("run", tmp_path / "in", "-o", tmp_path / "out")
+    wait_for_lines(tmp_path / "out", 1)
+    assert process.stderr is not None
+    process.send_signal(number)
+    while "once more ends it at once" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    begun = time.monotonic()
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 60
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("error: interrupted")
+    assert results(tmp_path / "out") == ["00.wav"]
+
+
+def test_a_signal_that_is_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
+    """Started with nohup or & a run must not end with its terminal's Ctrl-C."""
+    names = slow(tmp_path / "in", 4, 0.1)
+    process = start(
+        "run",
+        tmp_path / "in",
+        "-o",
+        tmp_path / "out",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    wait_for_lines(tmp_path / "out", 1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert results(tmp_path / "out") == names
+
+
 def test_killed_in_mid_run_the_same_command_goes_on(tmp_path: Path) -> None:
     names = slow(tmp_path / "in", 12, 0.1)
     out = tmp_path / "out"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -55,6 +56,52 @@ def test_a_folder_is_filled_and_gone_on_with(cli: Any, talks: Path, stages: Fake
     assert stages.log[2:-1] == [[("b.wav", 0)]]
     assert (out / "b.txt").read_text() == "new\n"
     assert len(lines((out / "results.jsonl").read_text())) == 3
+
+
+def test_with_hash_a_copy_is_known_and_a_hidden_change_is_seen(
+    cli: Any, talks: Path, stages: FakeStages
+) -> None:
+    command = ("run", talks, "-o", talks.parent / "out", "--hash")
+    cli(*command)
+    found = lines((talks.parent / "out" / "results.jsonl").read_text())
+    digest = hashlib.sha256(b"three").hexdigest()
+    assert found[1]["source"]["sha256"] == digest
+    stages.log.clear()
+    before = os.stat(talks / "b.wav")
+    (talks / "b.wav").write_text("THREE")
+    os.utime(talks / "b.wav", ns=(before.st_atime_ns, before.st_mtime_ns))
+    cli(*command[:-1])
+    assert stages.log == []  # by size and time it is the same
+    os.utime(talks / "a.wav", ns=(5, 5))
+    cli(*command)
+    assert stages.log[2:-1] == [[("b.wav", 0)]]
+
+
+def test_other_weights_of_one_name_are_other_settings(
+    cli: Any, talks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"one")
+    command = ("run", talks, "-o", tmp_path / "out", "-m", model)
+    assert [cli(*command).exit_code for _ in range(2)] == [0, 0]
+    (model / "model.safetensors").write_bytes(b"other")
+    refused = cli(*command)
+    assert refused.exit_code == 2
+    assert "model_revision" in refused.stderr
+    assert "--overwrite" in refused.stderr
+
+
+def test_a_name_cannot_command_the_terminal(cli: Any, talks: Path) -> None:
+    name = "x\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.wav"
+    (talks / name).write_text("!media damaged\x1b[31m")
+    result = cli("run", talks)
+    assert result.exit_code == 1
+    for text in (result.stderr, result.stdout):
+        assert not set(text) & set("\x1b\x07\x9b\u202e")
+    assert "failed: x\\x1b]0;owned\\x07" in result.stderr
+    assert any(data["id"] == name for data in lines(result.stdout))
+    assert "\x1b" not in cli("run", "gone\x1b[2J.wav").stderr
 
 
 def test_other_settings_need_another_folder_or_overwrite(cli: Any, talks: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -88,7 +89,7 @@ def write_av(
     return path
 
 
-def _encode_sound(out, stream, samples: Samples, rate: int, first: int) -> None:
+def _encode_sound(out: Any, stream: Any, samples: Samples, rate: int, first: int) -> None:
     # the codec's own sample format is asked for after it is open; float planar serves most
     convert = av.AudioResampler(format=stream.codec_context.format or "fltp", layout="mono")
     for at in range(0, len(samples), 1024):

@@ -192,6 +192,19 @@ def test_an_impossible_header_does_not_fill_the_memory(rate: int, tmp_path: Path
     assert error
 
 
+def test_more_sound_than_a_file_can_hold_is_a_header_that_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.flac", tone(30))
+    monkeypatch.setattr("core.media.decode._SECONDS_FREE", 15.0)
+    monkeypatch.setattr("core.media.decode._SECONDS_PER_BYTE", 0.0)
+    sound, error = read(path)
+    assert 10 <= len(sound) / 16_000 <= 15
+    assert error == "breaks off at 20 s: its header is damaged"
+    monkeypatch.setattr("core.media.decode._LONGEST", 15.0)
+    assert read(path)[1] == "breaks off at 20 s: more than 100 hours: cut it"
+
+
 def test_the_libraries_keep_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for kind in ("mp3", "flac", "m4a", "ogg", "wav", "aac"):
         path = write(tmp_path / f"a.{kind}", tone(3))

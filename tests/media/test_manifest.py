@@ -141,3 +141,15 @@ def test_sound_where_paths_are_expected_names_the_way_out(
 ) -> None:
     with pytest.raises(UsageError, match=r"stdin holds binary data.*pass the file itself"):
         discover(["-"], stdin=io.BytesIO(head + bytes(500)), null=null)
+
+
+def test_no_id_can_stop_a_file_from_being_written(here: Path) -> None:
+    make("in/a.wav", "in/b.wav")
+    rows = [
+        {"audio_filepath": "a.wav", "id": "x\0y"},
+        {"audio_filepath": "b.wav", "id": "../../../etc/passwd"},
+    ]
+    Path("in/list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = ids("in/list.jsonl")
+    assert first == "x%00y"
+    assert not second.startswith("/") and ".." not in second

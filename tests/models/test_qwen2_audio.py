@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,43 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(StartError, match=r"'bert' is not supported; supported: .*qwen2_audio"):
         load_model(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    from safetensors.torch import load_file
+
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(StartError, match="safetensors") as caught:
+        load_model(str(tmp_path), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_checkpoints_own_code_is_never_run(tmp_path: Path, known: bool) -> None:
+    folder, ran = save_tiny(tmp_path / "model"), tmp_path / "ran"
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoProcessor": "evil.Processor"}
+    if not known:
+        config["model_type"] = "evil"
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).exists():
+            data = json.loads((folder / name).read_text())
+            data["auto_map"] = {"AutoProcessor": "evil.Processor"}
+            (folder / name).write_text(json.dumps(data))
+    (folder / "evil.py").write_text(
+        f"open({str(ran)!r}, 'w')\nfrom transformers import PretrainedConfig as Config\n"
+        "from transformers import Qwen2AudioProcessor as Processor\n"
+    )
+    try:
+        load_model(str(folder), device="cpu")
+    except StartError as error:
+        assert "\n" not in str(error)
+    else:
+        assert known
+    assert not ran.exists()
 
 
 def test_models_are_listed_without_a_heavy_import() -> None:

@@ -37,6 +37,14 @@ def test_a_line_comes_back_as_the_same_record() -> None:
         assert record_of(json.loads(line(one))) == one
 
 
+def test_a_line_is_one_line_for_every_reader_and_harmless_on_a_terminal() -> None:
+    odd = record("a\x1b[2J\x9b31m\u2028b\x85\u202ec\x7f.wav")
+    text = line(odd)
+    assert len(text.splitlines()) == 1
+    assert not set(text) & set("\x1b\x9b\u2028\x85\u202e\x7f")
+    assert record_of(json.loads(text)) == odd
+
+
 def test_a_line_is_on_the_disk_before_write_returns(tmp_path: Path) -> None:
     with Store(tmp_path / "new" / "dir", HASH) as store:
         store.write(record("a.wav"))
@@ -52,6 +60,64 @@ def test_what_is_done_is_known(tmp_path: Path) -> None:
         assert not store.done(KEY, Source(4, 6, None))
     with Store(tmp_path, HASH, overwrite=True) as store:
         assert not store.done(KEY, BASE.source)
+
+
+def test_content_is_known_where_both_know_it(tmp_path: Path) -> None:
+    with Store(tmp_path, HASH) as store:
+        store.write(record("a.wav", source=Source(4, 5, "aa")))
+    with Store(tmp_path, HASH) as store:
+        assert store.done(KEY, Source(4, 6, "aa"))  # touched or copied
+        assert not store.done(KEY, Source(4, 5, "bb"))  # rewritten within its time stamp
+        assert store.done(KEY, Source(4, 5))
+        assert not store.done(KEY, Source(4, 6))
+
+
+def test_shards_share_a_folder(tmp_path: Path) -> None:
+    one = Store(tmp_path, HASH, ["txt"], part="-1-of-2")
+    two = Store(tmp_path, HASH, ["txt"], part="-2-of-2")
+    with one, two:
+        for store in (one, two):
+            store.expect(["a.wav", "a.mp3"])  # all of them, in every shard
+        one.write(record("a.wav"))
+        two.write(record("a.mp3"))
+        with pytest.raises(UsageError, match=r"another run is writing into .*1-of-2"):
+            Store(tmp_path, HASH, part="-1-of-2").__enter__()
+    files = {path.name for path in tmp_path.glob("[!.]*")}
+    assert files == {
+        "results-1-of-2.jsonl",
+        "results-2-of-2.jsonl",
+        "a.wav.txt",
+        "a.mp3.txt",
+    }
+
+
+@pytest.mark.parametrize(
+    ("there", "then", "way_out"),
+    [
+        ("-1-of-2", "-2-of-3", "use --shard N/2"),
+        ("-1-of-2", "", "use --shard N/2"),
+        ("", "-1-of-2", "without shards"),
+    ],
+)
+def test_other_shares_in_one_folder_are_refused(
+    tmp_path: Path, there: str, then: str, way_out: str
+) -> None:
+    with Store(tmp_path, HASH, part=there) as store:
+        store.write(record())
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=f"{way_out}.*-o DIR"):
+            Store(tmp_path, HASH, part=then, overwrite=overwrite).__enter__()
+
+
+def test_shards_of_other_settings_are_refused(tmp_path: Path) -> None:
+    with Store(tmp_path, HASH, part="-1-of-2") as store:
+        store.write(record())
+    with pytest.raises(UsageError, match=r"results-1-of-2.*other settings.*--overwrite"):
+        Store(tmp_path, "other", part="-2-of-2").__enter__()
+    with Store(tmp_path, HASH, part="-2-of-2"):
+        pass
+    with Store(tmp_path, "other", part="-2-of-2", overwrite=True):
+        pass
 
 
 @pytest.mark.parametrize("status", ["failed", "partial"])

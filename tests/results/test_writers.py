@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -39,11 +41,32 @@ def test_json_has_whispers_keys_and_readable_letters() -> None:
     assert data["segments"][1] == {"id": 1, "start": 2.0, "end": 3.25, "text": "two"}
 
 
-@pytest.mark.parametrize("name", ["srt", "vtt"])
-def test_text_cannot_break_a_cue(name: str) -> None:
+@pytest.mark.parametrize(("name", "shown"), [("srt", "a -> b c d\n"), ("vtt", "a --&gt; b c d\n")])
+def test_text_cannot_break_a_cue(name: str, shown: str) -> None:
     text = WRITERS[name](LATE)
     assert text.count("-->") == 1
-    assert "a -> b c d\n" in text
+    assert shown in text
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_text_is_no_markup(name: str) -> None:
+    said = "<script>x</script> <i>a</i> 1 < 2 & 3 {\\an8}b {c}"
+    text = WRITERS[name](record(segments=(Span(0.0, 5.0, said),)))
+    assert not re.search(r"<[A-Za-z/!]|\{\\\\", text)
+    shown = unescape(text) if name == "vtt" else text.replace("\u2060", "")
+    assert " ".join(shown.splitlines()).endswith(said)
+    assert (name == "vtt") == ("&lt;i&gt;" in text)
+    assert ("1 < 2 & 3" in text) == (name == "srt")
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_long_text_is_wrapped_and_timed_within_its_span(name: str) -> None:
+    text = WRITERS[name](record(segments=(Span(60.0, 75.0, "wordword " * 20),)))
+    shown = [line for line in text.splitlines() if "wordword" in line]
+    assert max(map(len, shown)) <= 42
+    assert text.count("-->") == 3
+    assert "01:00" in text and "01:15" in text
+    assert " ".join(shown) == ("wordword " * 20).strip()
 
 
 def test_tsv_and_txt_keep_their_columns_and_lines() -> None:
@@ -89,6 +112,29 @@ def test_an_id_cannot_leave_the_folder(tmp_path: Path) -> None:
     for name in ("../../a.wav", "/abs/b.wav", ".."):
         side.write(record(name))
     assert names(tmp_path) == ["out/a.txt", "out/abs/b.txt", "out/recording.txt"]
+
+
+def test_the_longest_name_a_disk_takes(tmp_path: Path) -> None:
+    side = SideFiles(tmp_path, ["json", "srt"])
+    long, other = "ä" * 125 + ".wav", "ä" * 125 + "x.wav"
+    side.write(record(long))
+    side.write(record(other))
+    assert len(names(tmp_path)) == 4
+    assert all(len(name.encode()) <= 255 for name in names(tmp_path))
+    assert f"{'ä' * 125}.srt" in names(tmp_path)
+    assert not side.missing(long)
+    side.write(record(f"{'x' * 300}/{'y' * 300}.wav"))
+    assert not side.missing(f"{'x' * 300}/{'y' * 300}.wav")
+
+
+def test_what_a_kill_left_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = SideFiles(tmp_path, ["txt"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: None)  # as far as a kill lets it come
+        side.write(record("a.wav"))
+    assert len(names(tmp_path)) == 1
+    side.write(record("a.wav"))
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_no_half_file_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,193 @@
+"""What a file does to its decoder stays there: a crash, a hang, all the memory."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import MediaError
+from core.media import apart
+from core.media.apart import decode_apart
+from core.media.decode import decode
+
+from .sounds import cut, tone, write
+
+# a decoder that does what the file's name says, after a first block of sound
+HOSTILE = """
+import os, signal, sys, time
+sys.path.insert(0, {root!r})
+import numpy as np
+from core.media import child
+
+def decode(path, rate, warn):
+    yield np.ones(rate, np.float32)
+    if path.name == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if path.name == "hang":
+        time.sleep(600)
+    if path.name == "eat":
+        bytearray(8 << 30)
+    if path.name == "chat":
+        os.write(1, b"libsomething 1.2")
+    if path.name == "bug":
+        raise ValueError("of two\\nlines")
+
+child.decode = decode
+child.STALL = {stall}
+from core.media.child import serve"""
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """No decoder of an earlier test, and none is left behind."""
+    apart.end_all()
+    yield
+    apart.end_all()
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = HOSTILE.format(root=str(apart._ROOT), stall=60)
+    monkeypatch.setattr(apart, "_START", start)
+
+
+def heard(path: Path) -> tuple[int, str]:
+    """Samples that came before the error, and the error."""
+    count = 0
+    try:
+        for block in decode_apart(path):
+            count += len(block)
+    except MediaError as error:
+        return count, str(error)
+    return count, ""
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3", "m4a"])
+def test_the_sound_is_the_same(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"a.{kind}", tone(25, 44_100), 44_100)
+    blocks = list(decode_apart(path))
+    for block, expected in zip(blocks, decode(path), strict=True):
+        assert block.dtype == np.float32 and block.flags.writeable
+        assert np.array_equal(block, expected)
+    assert len(apart._idle) == 1
+
+
+def test_errors_and_remarks_come_over(tmp_path: Path) -> None:
+    assert heard(tmp_path / "gone.wav") == (0, "no such file")
+    count, error = heard(cut(write(tmp_path / "a.wav", tone(10))))
+    assert (count, error) == (pytest.approx(80_000, abs=100), "breaks off at 5.0 s of 10.0 s")
+    assert len(apart._idle) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(1))
+    odd = path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfc\xdf\n.wav"))
+    assert heard(odd) == (16_000, "")
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize(
+    ("name", "why", "reused"),
+    [
+        ("crash", "breaks off at 1.0 s: it crashed the decoder (-11)", False),
+        ("eat", "needs more memory than any recording: its header is damaged", True),
+        ("bug", "the decoder failed: ValueError: of two lines", True),
+        ("chat", "", True),
+    ],
+)
+def test_a_hostile_file_costs_itself(name: str, why: str, reused: bool, tmp_path: Path) -> None:
+    assert heard(tmp_path / name) == (16_000, why)
+    assert len(apart._idle) == reused
+    assert heard(tmp_path / "good") == (16_000, "")
+
+
+@pytest.mark.usefixtures("hostile")
+def test_a_hanging_decoder_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard(tmp_path / "good")  # started, so that the second counts for the file alone
+    monkeypatch.setattr(apart, "STALL", 1.0)
+    begun = time.monotonic()
+    assert heard(tmp_path / "hang") == (16_000, "breaks off at 1.0 s: decoding it takes too long")
+    assert time.monotonic() - begun < 10
+    monkeypatch.setattr(apart, "STALL", 60.0)
+    assert heard(tmp_path / "good") == (16_000, "")
+
+
+@pytest.mark.usefixtures("hostile")
+def test_many_slow_blocks_take_too_long_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hang").write_bytes(bytes(1 << 18))
+    monkeypatch.setattr(apart, "PATIENCE", 1.0)
+    assert apart._patience(tmp_path / "hang") == pytest.approx(1 + 10 / 4)
+    assert "takes too long" in heard(tmp_path / "hang")[1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs the system's alarm")
+def test_a_hanging_decoder_ends_without_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "_START", HOSTILE.format(root=str(apart._ROOT), stall=1))
+    for name in ("STALL", "PATIENCE"):  # a parent that would wait for ever
+        monkeypatch.setattr(apart, name, 3600.0)
+    assert "takes too long" in heard(tmp_path / "hang")[1]
+
+
+def test_a_decoder_that_nobody_needs_is_ended(tmp_path: Path) -> None:
+    blocks = decode_apart(write(tmp_path / "a.wav", tone(60)))
+    next(blocks)
+    blocks.close()  # type: ignore[attr-defined]
+    assert apart._idle == []
+
+
+def test_an_interrupt_is_not_for_the_decoder(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(1))
+    heard(path)
+    [decoder] = apart._idle
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(decoder._process.pid, number)
+    assert heard(path) == (16_000, "")
+    assert apart._idle == [decoder]
+
+
+def test_one_that_died_while_idle_is_replaced(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(1))
+    heard(path)
+    [decoder] = apart._idle
+    decoder._process.kill()
+    decoder._process.wait()
+    assert heard(path) == (16_000, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_it_dies_with_its_parent(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(60))
+    code = (
+        "import os, signal, sys; from pathlib import Path; from core.media import apart\n"
+        "list(apart.decode_apart(Path(sys.argv[1])))\n"
+        "blocks = apart.decode_apart(Path(sys.argv[1])); decoder = apart._idle[0]\n"
+        "next(blocks); print(decoder._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    child = int(done.stdout)
+    deadline = time.monotonic() + 20
+    while _runs(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

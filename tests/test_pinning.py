@@ -1,0 +1,88 @@
+"""A name that stays while what it means changes must not pass for the same settings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.flags import resolve
+from core.models.revision import FOLDER, revision_of
+from core.pinning import pinned
+
+
+def fingerprint(**flags: Any) -> str:
+    return pinned(resolve(**flags)).settings_hash
+
+
+def test_the_embedded_model_is_known_by_its_weights() -> None:
+    weights = (FOLDER / "embedded" / "model.safetensors").read_bytes()
+    assert revision_of("embedded") == hashlib.sha256(weights).hexdigest()[:12]
+    assert fingerprint() == fingerprint() != resolve().settings_hash
+
+
+def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    (tmp_path / "config.json").write_bytes(b"{}")
+    first = fingerprint(model=str(tmp_path))
+    (tmp_path / "notes.md").write_text("of no effect")
+    assert fingerprint(model=str(tmp_path)) == first
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    os.utime(tmp_path / "model.safetensors", ns=(5, 5))
+    assert fingerprint(model=str(tmp_path)) != first
+
+
+def test_a_hub_model_is_known_by_the_commit_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    real = huggingface_hub.try_to_load_from_cache
+    monkeypatch.setattr(
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda name, file: real(name, file, cache_dir=tmp_path),
+    )
+    assert revision_of("some/model", offline=True) is None
+    place = tmp_path / "models--some--model"
+    for commit in ("a" * 40, "b" * 40):
+        (place / "refs").mkdir(parents=True, exist_ok=True)
+        (place / "refs" / "main").write_text(commit)
+        (place / "snapshots" / commit).mkdir(parents=True)
+        (place / "snapshots" / commit / "config.json").write_text("{}")
+        assert revision_of("some/model", offline=True) == commit
+    assert revision_of("no name at all", offline=True) is None
+
+
+def test_what_is_not_at_hand_is_looked_up_once_and_only_when_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str, file: str) -> str:
+        asked.append(name)
+        return f"/cache/snapshots/{'c' * 40}/{file}"
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    assert revision_of("some/model", offline=True) is None
+    assert asked == []
+    assert revision_of("some/model") == "c" * 40
+
+
+def test_a_methods_own_file_is_known_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("class Mine: ...\n")
+    first = fingerprint(method=f"{path}:Mine")
+    monkeypatch.chdir(tmp_path)
+    assert fingerprint(method="mine.py:Mine") == first  # however it is written
+    assert fingerprint(method="mine.py:Other") != first
+    path.write_text("class Mine: pass\n")
+    assert fingerprint(method="mine.py:Mine") != first
+    path.unlink()
+    assert pinned(resolve(method="mine.py:Mine")).method_digest is None
+    assert pinned(resolve(method="ward")).method_digest is None
