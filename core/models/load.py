@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 _FOLDER = Path(__file__).parent
-_NOT_FAMILIES = frozenset({"base", "load", "precision", EMBEDDED})
+_NOT_FAMILIES = frozenset({"base", "counting", "facts", "hearing", "load", "native", "precision", EMBEDDED})
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -74,7 +74,7 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(place, local_files_only=local)
         family = _family(config.model_type)
-        number = _dtype(dtype, config, where)
+        number = _dtype(dtype, family, config, where)
         lm = _build(family, model, place, local, config, number)
     except StartError:
         raise
@@ -100,11 +100,11 @@ def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, to
 def _build(
     family: Any, name: str, place: str, local: bool, config: Any, dtype: torch.dtype
 ) -> SpeechLM:
-    from transformers import AutoProcessor
-
-    architecture = _architecture(config)
-    processor = AutoProcessor.from_pretrained(place, local_files_only=local)
-    model = architecture.from_pretrained(place, dtype=dtype, local_files_only=local).eval()
+    architecture = _architecture(family, config)
+    processor = family.load_processor(place, local)
+    model = architecture.from_pretrained(
+        place, dtype=dtype, local_files_only=local, use_safetensors=True
+    ).eval()
     model.requires_grad_(False)
     card_file = Path(place) / "fastadasp.json"
     card = json.loads(card_file.read_text()) if card_file.is_file() else {}
@@ -112,10 +112,10 @@ def _build(
     return lm
 
 
-def _architecture(config: Any) -> Any:
+def _architecture(family: Any, config: Any) -> Any:
     import transformers
 
-    names = config.architectures or []
+    names = [family.architecture] if family.architecture else config.architectures or []
     found = next((getattr(transformers, name, None) for name in names), None)
     if found is None:
         raise StartError(
@@ -126,6 +126,8 @@ def _architecture(config: Any) -> Any:
 
 
 def _family(model_type: str) -> Any:
+    # an omni model's thinker may have been saved alone
+    model_type = model_type.removesuffix("_thinker")
     if model_type not in families():
         raise StartError(
             f"model family '{model_type}' is not supported; supported: {', '.join(families())}"
@@ -149,11 +151,12 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, config: Any, device: torch.device) -> torch.dtype:
+def _dtype(name: str, family: Any, config: Any, device: torch.device) -> torch.dtype:
     from .precision import automatic
 
     if name == "auto":
-        return automatic(_architecture(config), config, device)
+        part = getattr(config, "thinker_config", config)
+        return automatic(_architecture(family, config), part, device)
     return _named(name)
 
 

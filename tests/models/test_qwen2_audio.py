@@ -95,7 +95,7 @@ def test_one_sample_still_has_audio_tokens(lm: SpeechLM) -> None:
 
 def test_prompt_is_the_chat_template_around_the_audio(lm: SpeechLM) -> None:
     before, after = lm.prompt_ids(Request("asr", "en"))
-    text = lm.prompt("transcribe the speech")
+    text = lm.prompt(Request("asr", "en"))
     whole = lm.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     audio = lm.model.config.audio_token_id
     assert [*before, audio, *after] == whole
