@@ -21,6 +21,7 @@ from .facts import Encoded, Facts, Family, Request, language_name
 
 __all__ = ["Encoded", "Facts", "Request", "SpeechLM"]
 
+
 class SpeechLM(ABC):
     """A loaded model with its processor.
 
@@ -58,6 +59,14 @@ class SpeechLM(ABC):
         from transformers import AutoProcessor
 
         return AutoProcessor.from_pretrained(place, local_files_only=local)
+
+    @classmethod  # noqa: B027
+    def prepare(cls, model: Any, place: str, local: bool) -> None:
+        """Whatever a freshly loaded model needs before it can hear; nothing, as a rule.
+
+        Raises:
+            StartError: a package for it is not installed.
+        """
 
     @property
     def extractor(self) -> Any:

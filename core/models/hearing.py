@@ -30,12 +30,16 @@ def hearing(name: str, extractor: Any, tokenizer: Any, template: str | None) -> 
     seeing: Any = getattr(transformers, name)
 
     def check(self: Any, part: str, given: Any) -> Any:
-        return None if isinstance(given, _Blind) else seeing.check_argument_for_proper_class(
-            self, part, given
+        return (
+            None
+            if isinstance(given, _Blind)
+            else seeing.check_argument_for_proper_class(self, part, given)
         )
 
     made: Any = type(name, (seeing,), {"check_argument_for_proper_class": check})
-    eyes = [_Blind() for part in seeing.get_attributes() if part.split("_")[0] in ("image", "video")]
+    eyes = [
+        _Blind() for part in seeing.get_attributes() if part.split("_")[0] in ("image", "video")
+    ]
     return made(*eyes, extractor, tokenizer, chat_template=template or tokenizer.chat_template)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +17,38 @@ if TYPE_CHECKING:
     import torch
 
     from .base import SpeechLM
+    from .facts import Family
 
 EMBEDDED = "embedded"
 _FOLDER = Path(__file__).parent
-_NOT_FAMILIES = frozenset({"base", "counting", "facts", "hearing", "load", "native", "precision", EMBEDDED})
+_NOT_FAMILIES = frozenset(
+    {"base", "counting", "facts", "hearing", "load", "native", "precision", EMBEDDED}
+)
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyRow:
-    """One line of `fastadasp models`."""
+    """One line of `fastadasp models`.
+
+    Attributes:
+        model: what to hand to `--model`.
+        family: `model_type` of its configuration.
+        tasks: that it has.
+        window: longest piece in seconds.
+        tokens_per_second: audio tokens.
+        reduction: whether its decoder can be reduced; `models check` tries it on a checkpoint.
+        tested: on what weights.
+        note: what else to know.
+    """
 
     model: str
     family: str
+    tasks: tuple[str, ...]
+    window: float
+    tokens_per_second: float
+    reduction: bool
+    tested: str
     note: str
 
 
@@ -39,14 +59,33 @@ def families() -> tuple[str, ...]:
 
 
 def list_models() -> list[FamilyRow]:
-    """What `--model` takes: the embedded model, then a line for each family. No heavy import."""
-    rows = [FamilyRow(EMBEDDED, "qwen2_audio", "built in; English speech, small vocabulary")]
-    examples = {"qwen2_audio": "Qwen/Qwen2-Audio-7B-Instruct"}
-    rows += [
-        FamilyRow(examples.get(name, f"any {name} checkpoint"), name, "hub id or folder")
-        for name in families()
-    ]
-    return rows
+    """What `--model` takes: the embedded model, then a line for each family."""
+    rows = [_row(name) for name in families()]
+    card = json.loads((_FOLDER / EMBEDDED / "fastadasp.json").read_text())
+    own = next(row for row in rows if row.family == "qwen2_audio")
+    embedded = replace(
+        own,
+        model=EMBEDDED,
+        tasks=tuple(card.get("tasks") or own.tasks),
+        tested="its own weights",
+        note="built in; English speech, small vocabulary",
+    )
+    return [embedded, *rows]
+
+
+def _row(name: str) -> FamilyRow:
+    about: Family = _family(name).about
+    notes = [f"needs pip install {about.needs}" if about.needs else "", about.limits]
+    return FamilyRow(
+        model=about.example,
+        family=name,
+        tasks=about.tasks,
+        window=about.max_seconds,
+        tokens_per_second=about.tokens_per_second,
+        reduction=True,
+        tested="tiny random weights",
+        note="; ".join(filter(None, notes)) or "hub id or folder",
+    )
 
 
 def load_model(
@@ -100,16 +139,24 @@ def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, to
 def _build(
     family: Any, name: str, place: str, local: bool, config: Any, dtype: torch.dtype
 ) -> SpeechLM:
+    _check_needs(family)
     architecture = _architecture(family, config)
     processor = family.load_processor(place, local)
     model = architecture.from_pretrained(
         place, dtype=dtype, local_files_only=local, use_safetensors=True
     ).eval()
+    family.prepare(model, place, local)
     model.requires_grad_(False)
     card_file = Path(place) / "fastadasp.json"
     card = json.loads(card_file.read_text()) if card_file.is_file() else {}
     lm: SpeechLM = family(name, _revision(name, place, config), model, processor, card)
     return lm
+
+
+def _check_needs(family: Any) -> None:
+    needed = family.about.needs
+    if needed and find_spec(needed.replace("-", "_")) is None:
+        raise StartError(f"models like {family.about.example} need {needed}: pip install {needed}")
 
 
 def _architecture(family: Any, config: Any) -> Any:

@@ -8,15 +8,19 @@ Prompts: the Open ASR Leaderboard's and the model card's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import StartError
 from .facts import Family, Request
 from .hearing import load_hearing
 from .native import Native, spoken, wanted
 
+_LORA = "speech-lora"
 _LANGUAGES = ("en", "zh", "de", "fr", "it", "ja", "es", "pt")
 
 
@@ -39,6 +43,17 @@ class Phi4Multimodal(Native):
     def load_processor(cls, place: str, local: bool) -> Any:
         """Its ears: no torchvision is asked for."""
         return load_hearing("Phi4MultimodalProcessor", place, local)
+
+    @classmethod
+    def prepare(cls, model: Any, place: str, local: bool) -> None:
+        """Load the LoRA that hears; a folder without one is taken to have it in its weights."""
+        folder = Path(place)
+        if folder.is_dir() and not (folder / _LORA).is_dir():
+            return
+        if find_spec("peft") is None:
+            raise StartError(f"{place} hears through a LoRA; run pip install peft")
+        model.load_adapter(place, adapter_name="speech", adapter_kwargs={"subfolder": _LORA})
+        model.set_adapter("speech")
 
     @property
     def extractor(self) -> Any:
@@ -63,9 +78,7 @@ class Phi4Multimodal(Native):
 
     def messages(self, request: Request) -> list[dict[str, Any]]:
         """One turn of plain text with the audio's token in it: so the template wants it."""
-        return [
-            {"role": "user", "content": self.processor.audio_token + self.instruction(request)}
-        ]
+        return [{"role": "user", "content": self.processor.audio_token + self.instruction(request)}]
 
     def _features(self, inputs: dict[str, Tensor]) -> Tensor:
         # its projection is entwined with the embedding of text: what is asked is a prompt of audio

@@ -29,6 +29,8 @@ class Qwen3OmniMoe(HiddenStates):
             *("ms", "nl", "id", "tr", "vi", "yue", "ar", "ur"),
         ),
     )
+    # its convolutions see the padding of a shorter neighbour
+    together = False
     architecture = "Qwen3OmniMoeThinkerForConditionalGeneration"
 
     @classmethod

@@ -97,9 +97,7 @@ class Voxtral(Transcribing):
         ]
         frames = block // extractor.hop_length
         blocks = [features.unflatten(1, (-1, frames)).transpose(0, 1) for features in made]
-        return {"input_features": torch.cat(blocks)}, [
-            len(rows) * _BLOCK_TOKENS for rows in blocks
-        ]
+        return {"input_features": torch.cat(blocks)}, [len(rows) * _BLOCK_TOKENS for rows in blocks]
 
 
 FAMILY = Voxtral

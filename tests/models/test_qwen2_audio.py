@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from core.errors import StartError, TranscriptionError, UsageError
-from core.models import list_models, load_model
+from core.models import load_model
 from core.models.base import Request, SpeechLM
-from core.models.load import families
 from core.records import Waveform
 from tests.folders import WINDOW_SECONDS, save_tiny
 
@@ -149,11 +148,6 @@ def test_what_cannot_be_loaded_says_why(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(StartError, match=r"'bert' is not supported; supported: .*qwen2_audio"):
         load_model(str(tmp_path))
-
-
-def test_models_are_listed_without_a_heavy_import() -> None:
-    assert "qwen2_audio" in families()
-    assert next(row.model for row in list_models()) == "embedded"
 
 
 def test_the_encoders_attention_is_that_of_its_last_layer(lm: SpeechLM) -> None:

@@ -34,7 +34,8 @@ TEXT = {
 CHATML = (
     "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
     "{% for part in turn['content'] %}"
-    "{% if part['type'] == 'audio' %}BOSAUDIOEOS{% else %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'audio' %}BOSAUDIOEOS"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
     "{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -220,7 +221,9 @@ def _mistral(folder: Path) -> Any:
     return made
 
 
-def _processor(name: str, extractor: Callable[[], Any], tokens: dict[str, str], template: str) -> Any:
+def _processor(
+    name: str, extractor: Callable[[], Any], tokens: dict[str, str], template: str
+) -> Any:
     """A whole processor."""
 
     def saved(folder: Path) -> Any:
@@ -252,9 +255,25 @@ def _phi4_extractor() -> Any:
     return Phi4MultimodalFeatureExtractor()
 
 
+def _granite(folder: Path) -> Any:
+    """A processor whose chat wants plain text."""
+    from transformers import GraniteSpeechFeatureExtractor, GraniteSpeechProcessor
+
+    made = tokenizer({"audio_token": "<|audio|>"}, _PLAIN)
+    GraniteSpeechProcessor(GraniteSpeechFeatureExtractor(), made).save_pretrained(folder)
+    made.save_pretrained(folder)
+    return made
+
+
+def _fun_extractor() -> Any:
+    from transformers import FunAsrNanoFeatureExtractor
+
+    return FunAsrNanoFeatureExtractor(feature_size=16)
+
+
 _HEARD = "<|audio_bos|><|AUDIO|><|audio_eos|>"
 _VIBEVOICE = {"num_filters": 2, "depths": [1] * 7, "hidden_size": 16}
-_PHI4 = (
+_PLAIN = (
     "{% for turn in messages %}<|{{ turn['role'] }}|>{{ turn['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
@@ -326,7 +345,9 @@ FAMILIES = [
         "AudioFlamingo3Config",
         "AudioFlamingo3ForConditionalGeneration",
         {"audio_config": _WHISPER},
-        _processor("AudioFlamingo3Processor", whisper, {"audio_token": "<sound>"}, chatml("<sound>")),
+        _processor(
+            "AudioFlamingo3Processor", whisper, {"audio_token": "<sound>"}, chatml("<sound>")
+        ),
         "<sound>",
         request={},
     ),
@@ -396,9 +417,76 @@ FAMILIES = [
         _ears(
             _phi4_extractor,
             {"audio_token": "<|audio|>", "image_token": "<|image|>", "end_token": "<|end|>"},
-            _PHI4,
+            _PLAIN,
         ),
         "<|audio|>",
         flat=True,
+    ),
+    Tiny(
+        "granite_speech",
+        "GraniteSpeechConfig",
+        "GraniteSpeechForConditionalGeneration",
+        {
+            "encoder_config": {
+                "num_layers": 2,
+                "hidden_dim": 32,
+                "feedforward_mult": 2,
+                "num_heads": 4,
+                "output_dim": 8,
+                "max_pos_emb": 256,
+            },
+            "projector_config": {
+                "model_type": "blip_2_qformer",
+                "hidden_size": 32,
+                "encoder_hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "intermediate_size": 32,
+                "cross_attention_frequency": 1,
+            },
+            "has_lora_adapter": False,
+            "tie_word_embeddings": False,
+        },
+        _granite,
+        "<|audio|>",
+        {
+            "model_type": "granite",
+            "residual_multiplier": 0.7,
+            "embedding_multiplier": 2.0,
+            "attention_multiplier": 0.3,
+        },
+        needs="torchaudio",
+    ),
+    Tiny(
+        "fun_asr_nano",
+        "FunAsrNanoConfig",
+        "FunAsrNanoForConditionalGeneration",
+        {
+            "audio_config": {
+                "num_mel_bins": 16,
+                "hidden_size": 32,
+                "num_attention_heads": 4,
+                "intermediate_size": 32,
+                "num_hidden_layers": 3,
+                "num_timestamp_prediction_layers": 1,
+            },
+            "adaptor_config": {
+                "hidden_size": 64,
+                "intermediate_size": 16,
+                "num_attention_heads": 4,
+                "num_hidden_layers": 1,
+                "projector_hidden_size": 32,
+            },
+            "tie_word_embeddings": False,
+        },
+        _processor(
+            "FunAsrNanoProcessor",
+            _fun_extractor,
+            {"audio_token": "<|object_ref_start|>"},
+            chatml("<|object_ref_start|>"),
+        ),
+        "<|object_ref_start|>",
+        request={"language": "en"},
+        needs="torchaudio",
     ),
 ]
