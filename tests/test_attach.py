@@ -12,7 +12,7 @@ from torch import nn
 from core.engine import Engine
 from core.errors import UsageError
 from core.models import load_model
-from core.models.base import SpeechLM
+from core.models.base import Request, SpeechLM
 from core.reduction import attach, why_not
 from tests.engine.made import CARD, config, segments
 from tests.folders import save_tiny
@@ -87,21 +87,26 @@ def test_layers_of_other_parts_are_not() -> None:
 
 
 def test_what_is_refused_runs_in_full(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Engine(lm, config(0.0)) as engine:
-        before = engine.run(segments(1.2))[0].text
     layer = lm.decoder.layers[1]
     plain = layer.forward
     # something behind the MLP, as in Gemma's layers
-    monkeypatch.setattr(layer, "forward", lambda *args, **more: 0.5 * plain(*args, **more))
+    monkeypatch.setattr(layer, "forward", lambda *args, **more: -0.5 * plain(*args, **more))
     with pytest.raises(
         UsageError, match=r"cannot be reduced: its layers, .* by .*; use --reduce 0"
     ):
         Engine(lm, config(0.3))
+    piece = segments(1.2)[0]
     with Engine(lm, config(0.0)) as engine:
-        after = engine.run(segments(1.2))[0]
-    assert after.error is None
-    assert after.text
-    assert after.text != before
+        found = engine.run([piece])[0]
+    inputs = lm.processor(
+        text=[lm.prompt(Request("asr"))],
+        audio=[piece.samples],
+        sampling_rate=piece.sample_rate,
+        return_tensors="pt",
+    )
+    own = lm.model.generate(**inputs, max_new_tokens=found.cost.generated, do_sample=False)
+    assert found.error is None
+    assert found.text == lm.text(own[0, inputs["input_ids"].shape[1] :].tolist())
 
 
 def test_a_decoder_is_asked_once(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:

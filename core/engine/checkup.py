@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import ReductionConfig, RunConfig
 from ..errors import TranscriptionError
-from ..models.base import SpeechLM
+from ..models.base import Facts, SpeechLM
 from ..records import Hypothesis, Segment
 from ..reduction import why_not
 from .engine import Engine
@@ -53,7 +53,7 @@ def checkup(lm: SpeechLM, heard: Segment | None = None) -> Checkup:
     Raises:
         TranscriptionError: it cannot hear at all.
     """
-    segment = heard or _tone(lm.facts.sample_rate)
+    segment = heard or _tone(lm.facts)
     plain = ReductionConfig("fastadasp", "constant", 0.0, "keep", 0.0)
     config = RunConfig(lm.facts.tasks[0], plain, max_new_tokens=_NEW_TOKENS)
     full = _heard(lm, config, segment)
@@ -84,7 +84,8 @@ def _heard(lm: SpeechLM, config: RunConfig, segment: Segment) -> Hypothesis:
     return found
 
 
-def _tone(rate: int) -> Segment:
-    time = np.arange(round(_SECONDS * rate)) / rate
+def _tone(facts: Facts) -> Segment:
+    rate = facts.sample_rate
+    time = np.arange(round(min(_SECONDS, facts.max_seconds) * rate)) / rate
     wave = 0.2 * np.sin(2 * np.pi * 220 * time) * np.sin(2 * np.pi * 2 * time) ** 2
     return Segment("tone", 0, 0.0, wave.astype(np.float32), rate)

@@ -7,6 +7,7 @@ change their rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,8 +44,18 @@ class Counting(TorchFunctionMode):
             self.flops += 2 * out.numel() * args[1][0].numel()
         elif func in _PRODUCTS:
             self.flops += 2 * out.numel() * args[0].shape[-1]
+        elif func is torch.einsum:
+            self.flops += _einsum(*args)
         elif func is functional.scaled_dot_product_attention:
             query, key, value = args[:3]
             pairs = query[..., 0].numel() * key.shape[-2]
             self.flops += 2 * pairs * (query.shape[-1] + value.shape[-1])
         return out
+
+
+def _einsum(equation: str, *operands: Tensor) -> int:
+    """Two FLOPs for every combination of all indices."""
+    indices = equation.replace(" ", "").partition("->")[0].split(",")
+    pairs = zip(indices, operands, strict=True)
+    sizes = {index: n for names, one in pairs for index, n in zip(names, one.shape, strict=True)}
+    return 2 * math.prod(sizes.values())

@@ -23,6 +23,7 @@ from core.models.base import Request, SpeechLM
 from core.records import Segment, Waveform
 from fastadasp_cli.main import app
 from tests import reference
+from tests.counted import counted_prefill_flops
 from tests.models.zoo import FAMILIES, Tiny, save
 
 SPEECH = Path(__file__).parents[2] / "examples" / "audio" / "office.wav"
@@ -159,6 +160,15 @@ def test_three_together_are_three_alone(loaded: Loaded, beams: int) -> None:
         assert left == pytest.approx(1 - cut, abs=0.01)
 
 
+def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
+    lm = loaded.lm
+    waves = [segment.samples for segment in segments(lm, *SECONDS[:2])]
+    with torch.inference_mode():
+        claimed = len(waves) * lm.encode(waves).flops
+        counted = counted_prefill_flops(lambda: lm.encode(waves))
+    assert claimed == pytest.approx(counted, rel=0.01)
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 def test_the_whole_run(loaded: Loaded, beams: int) -> None:
     words = ["run", SPEECH, "--model", loaded.folder, "--reduce", 0.1, "--num-beams", beams]
@@ -192,4 +202,4 @@ def test_families_that_need_torchaudio() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "12 passed" in found.stdout
+    assert "14 passed" in found.stdout
