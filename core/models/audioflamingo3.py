@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .facts import Family, Request
+from .facts import PLAIN_WORDS, Family, Request
 from .native import Transcribing
 
 _FRAME = re.compile(
@@ -34,9 +34,7 @@ class AudioFlamingo3(Transcribing):
 
     def words(self, request: Request) -> str:
         """The demo's for captions; ours for emotion and speakers."""
-        words = {
-            "er": "What is the emotion of the speaker? Answer with one word.",
-            "sv": "Is there one speaker or are there several speakers? Answer one or several.",
+        words = PLAIN_WORDS | {
             "ac": "Please describe the audio in detail.",
         }
         return words.get(request.task, request.question or "")

@@ -36,6 +36,10 @@ class SpeechLM(ABC):
     about: ClassVar[Family]
     architecture: ClassVar[str | None] = None
     """Name of the transformers class, where the checkpoint does not name the right one."""
+    system: ClassVar[dict[str, str]] = {}
+    """Text of the system turn by task; none where a task is missing."""
+    audio_first: ClassVar[bool] = True
+    """Whether the audio stands before the words of its turn."""
     names_seconds: ClassVar[bool] = False
     """Whether the length of the audio is said in the prompt."""
 
@@ -101,10 +105,6 @@ class SpeechLM(ABC):
     def words(self, request: Request) -> str:
         """The family's own instruction for a task that it has."""
 
-    @abstractmethod
-    def prompt(self, request: Request) -> str:
-        """The whole prompt as text with one audio placeholder."""
-
     def instruction(self, request: Request) -> str:
         """The words that go with the audio: the user's, else the card's, else the family's."""
         own = self.card.get("prompts", {}).get(request.task)
@@ -112,6 +112,24 @@ class SpeechLM(ABC):
             return request.prompt or self.words(request)
         target = language_name(request.target_language) or "English"
         return str(own).format(question=request.question or "", target=target.lower())
+
+    def prompt(self, request: Request) -> str:
+        """The whole prompt as text with one audio placeholder: `messages` in the chat template."""
+        text: str = self.processor.apply_chat_template(
+            self.messages(request), add_generation_prompt=True, tokenize=False
+        )
+        return text
+
+    def messages(self, request: Request) -> list[dict[str, Any]]:
+        """The conversation: a system turn if the family has one, then audio and words."""
+        audio = {"type": "audio", "audio_url": ""}
+        words = {"type": "text", "text": self.instruction(request)}
+        content = [audio, words] if self.audio_first else [words, audio]
+        turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if request.task in self.system:
+            text = {"type": "text", "text": self.system[request.task]}
+            turns.insert(0, {"role": "system", "content": [text]})
+        return turns
 
     @abstractmethod
     def encode(self, waveforms: Sequence[Waveform], scored: bool = False) -> Encoded:

@@ -48,6 +48,13 @@ LANGUAGES = {
 EVERY_TASK = ("asr", "st", "er", "sv", "sqa", "ac", "chat")
 
 
+PLAIN_WORDS = {
+    "er": "What is the emotion of the speaker? Answer with one word.",
+    "sv": "Is there one speaker or are there several speakers? Answer one or several.",
+}
+"""Ours, for families of which no prompt for the task was published."""
+
+
 def language_name(code: str | None) -> str | None:
     """English name of a language, the code itself where none is known."""
     return LANGUAGES.get(code, code) if code else None

@@ -26,32 +26,8 @@ _SHORTEST_SECONDS = 0.5  # below it some encoders have no whole frame left
 class Native(SpeechLM):
     """What these families share; what differs are a few lines in each."""
 
-    system: ClassVar[dict[str, str]] = {}
-    """Text of the system turn by task; none where a task is missing."""
-    audio_first: ClassVar[bool] = True
-    """Whether the audio stands before the words of its turn."""
     together: ClassVar[bool] = True
     """Whether a waveform's tokens do not depend on those encoded beside it."""
-    unused: ClassVar[frozenset[str]] = frozenset()
-    """What the processor brings beside what `get_audio_features` takes."""
-
-    def prompt(self, request: Request) -> str:
-        """The chat template's rendering of `messages`."""
-        text: str = self.processor.apply_chat_template(
-            self.messages(request), add_generation_prompt=True, tokenize=False
-        )
-        return text
-
-    def messages(self, request: Request) -> list[dict[str, Any]]:
-        """The conversation: a system turn if the family has one, then audio and words."""
-        audio = {"type": "audio", "audio_url": ""}
-        words = {"type": "text", "text": self.instruction(request)}
-        content = [audio, words] if self.audio_first else [words, audio]
-        turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if request.task in self.system:
-            text = {"type": "text", "text": self.system[request.task]}
-            turns.insert(0, {"role": "system", "content": [text]})
-        return turns
 
     @property
     def audio_id(self) -> int:
@@ -71,15 +47,13 @@ class Native(SpeechLM):
     def _tokens(self, waves: list[Waveform]) -> list[Tensor]:
         """Encode waveforms side by side."""
         inputs, counts = self._inputs(waves)
-        states = self._features(
-            {name: self._moved(value) for name, value in inputs.items() if name not in self.unused}
-        )
+        states = self._features({name: self._moved(value) for name, value in inputs.items()})
         if len(states) != sum(counts):
             raise TranscriptionError(
                 f"the encoder gave {len(states)} audio tokens where the processor of {self.name}"
                 f" counts {sum(counts)}; use a smaller --chunk-length"
             )
-        return list(states.split(counts))
+        return list(torch.split(states, counts))
 
     def _inputs(self, waves: list[Waveform]) -> tuple[dict[str, Tensor], list[int]]:
         """The processor's tensors for the encoder, and the audio tokens of each waveform."""
@@ -156,9 +130,9 @@ def around(ids: Sequence[int], audio: int) -> tuple[list[int], list[int]]:
     return list(ids[:first]), list(ids[last + 1 :])
 
 
-def spoken(request: Request, otherwise: str = "") -> str:
-    """English name of the spoken language, or these words where it is not known."""
-    return language_name(request.language) or otherwise
+def spoken(before: str, request: Request, after: str) -> str:
+    """The name of the spoken language, if it is known, between two words."""
+    return " ".join(filter(None, [before, language_name(request.language), after]))
 
 
 def wanted(request: Request) -> str:

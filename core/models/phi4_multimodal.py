@@ -69,7 +69,7 @@ class Phi4Multimodal(Native):
 
     def words(self, request: Request) -> str:
         """The leaderboard's for asr, the card's for st."""
-        heard = " ".join(filter(None, ["the", spoken(request), "audio clip"]))
+        heard = spoken("the", request, "audio clip")
         words = {
             "asr": f"Transcribe {heard} into text.",
             "st": f"Translate the audio to {wanted(request)}.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..records import Seconds
-from .facts import EVERY_TASK, Family, Request
+from .facts import EVERY_TASK, PLAIN_WORDS, Family, Request
 from .hearing import load_hearing
 from .native import HiddenStates, spoken, wanted
 
@@ -47,17 +47,16 @@ class Qwen25Omni(HiddenStates):
 
     def words(self, request: Request) -> str:
         """The cookbook's."""
-        heard = " ".join(filter(None, ["the", spoken(request), "audio"]))
+        heard = spoken("the", request, "audio")
         without = "without any" if request.language == "en" else "without including any"
         asr = f"Transcribe {heard} into text {without} punctuation marks."
         if request.language == "zh":
             asr = "请将这段中文语音转换为纯文本，去掉标点符号。"
-        speech = " ".join(filter(None, ["the provided", spoken(request), "speech"]))
-        words = {
+        speech = spoken("the provided", request, "speech")
+        words = PLAIN_WORDS | {
             "asr": asr,
             "st": f"Listen to {speech} and produce a translation in {wanted(request)} text.",
             "er": "Recognize the emotion with keywords in English.",
-            "sv": "Is there one speaker or are there several speakers? Answer one or several.",
             "ac": "Describe the audio in one sentence.",
         }
         return words.get(request.task, request.question or "")

@@ -66,16 +66,11 @@ class Qwen2Audio(SpeechLM):
 
     def prompt(self, request: Request) -> str:
         """Chat markup with the audio before the words; raw for the pretrained checkpoint."""
-        instruction = self.instruction(request)
         if self.name in RAW_PROMPTS:
             processor = self.processor
             audio = f"{processor.audio_bos_token}{processor.audio_token}{processor.audio_eos_token}"
-            return audio + instruction
-        content = [{"type": "audio", "audio_url": ""}, {"type": "text", "text": instruction}]
-        text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        return text
+            return audio + self.instruction(request)
+        return super().prompt(request)
 
     @property
     def scores_audio(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .facts import EVERY_TASK, Family, Request
+from .facts import EVERY_TASK, PLAIN_WORDS, Family, Request
 from .hearing import load_hearing
 from .native import HiddenStates, spoken, wanted
 
@@ -40,15 +40,14 @@ class Qwen3OmniMoe(HiddenStates):
 
     def words(self, request: Request) -> str:
         """The README's."""
-        heard = " ".join(filter(None, ["the", spoken(request), "audio"]))
-        speech = " ".join(filter(None, ["the provided", spoken(request), "speech"]))
-        words = {
+        heard = spoken("the", request, "audio")
+        speech = spoken("the provided", request, "speech")
+        words = PLAIN_WORDS | {
             "asr": "请将这段中文语音转换为纯文本。"
             if request.language == "zh"
             else f"Transcribe {heard} into text.",
             "st": f"Listen to {speech} and produce a translation in {wanted(request)} text.",
             "er": "Recognize the emotion with keywords in English.",
-            "sv": "Is there one speaker or are there several speakers? Answer one or several.",
             "ac": "Give the detailed description of the audio.",
         }
         return words.get(request.task, request.question or "")

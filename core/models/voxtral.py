@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..records import Seconds, Waveform
-from .facts import EVERY_TASK, Family, Request
+from .facts import EVERY_TASK, PLAIN_WORDS, Family, Request
 from .native import Transcribing, around, wanted
 
 _BLOCK_SECONDS, _BLOCK_TOKENS = 30, 375
@@ -44,10 +44,8 @@ class Voxtral(Transcribing):
 
     def words(self, request: Request) -> str:
         """Plain requests: the chat mode has no official ones."""
-        words = {
+        words = PLAIN_WORDS | {
             "st": f"Translate this speech into {wanted(request)}. Output only the translation.",
-            "er": "What is the emotion of the speaker? Answer with one word.",
-            "sv": "Is there one speaker or are there several speakers? Answer one or several.",
             "ac": "Describe briefly what you can hear.",
         }
         return words.get(request.task, request.question or "")
