@@ -24,7 +24,8 @@ from core.records import Segment, Waveform
 from fastadasp_cli.main import app
 from tests import reference
 from tests.counted import counted_prefill_flops
-from tests.models.zoo import FAMILIES, Tiny, save
+from tests.models.checkpoints import Tiny, save
+from tests.models.zoo import FAMILIES
 
 SPEECH = Path(__file__).parents[2] / "examples" / "audio" / "office.wav"
 NEW_TOKENS = 3  # too few to run in a loop, which would be answered twice
@@ -109,7 +110,6 @@ def test_ratio_0_is_generate(loaded: Loaded) -> None:
     with torch.inference_mode():
         theirs = lm.model.generate(
             **official(loaded, segment),
-            **loaded.tiny.generate,
             max_new_tokens=NEW_TOKENS,
             do_sample=False,
         )

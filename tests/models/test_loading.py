@@ -14,7 +14,8 @@ from core.models import load_model
 from core.models.phi4_multimodal import Phi4Multimodal
 from core.models.qwen2_audio import Qwen2Audio
 from tests.folders import save_tiny
-from tests.models.zoo import FAMILIES, TEXT, draw_weights
+from tests.models.checkpoints import TEXT, draw_weights
+from tests.models.zoo import FAMILIES
 
 OMNI = next(tiny for tiny in FAMILIES if tiny.name == "qwen2_5_omni")
 
