@@ -184,6 +184,7 @@ def test_the_whole_run(loaded: Loaded, beams: int) -> None:
     assert record["flops"]["encoder"] > 0
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif("FASTADASP_STANDINS" in os.environ, reason="this is the run that it starts")
 def test_families_that_need_torchaudio() -> None:
     """In a process of their own, where something stands in for what cannot be had everywhere."""
