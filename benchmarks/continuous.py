@@ -39,8 +39,7 @@ PLAIN, STATIC, CONTINUOUS = "transformers", "static", "continuous"
 def plain_side(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Side:
     """`generate` of the untouched model, one recording after the other, as its card shows."""
     runner = Engine(lm, config).runner
-    instruction = lm.instruction(Request(config.task, target_language=config.target_language))
-    text = lm.prompt(instruction)
+    text = lm.prompt(Request(config.task, target_language=config.target_language))
 
     @torch.inference_mode()
     def run() -> Texts:

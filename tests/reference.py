@@ -30,8 +30,10 @@ from torch import Tensor
 
 from tests.reference_layers import (
     Token,
+    add,
     attend,
     choose_pairs,
+    enter,
     feed_forward,
     head_logits,
     linear,
@@ -97,7 +99,7 @@ def prefill(
     decoder_layers = model.get_decoder().layers
     _check_counts(audio_kept, span, len(decoder_layers), rule is not None)
     length = len(embeds)
-    tokens = [Token(embeds[i].double(), (i,), i) for i in range(length)]
+    tokens = [Token(state, (i,), i) for i, state in enumerate(enter(model, embeds))]
     if rule is not None and audio_kept[0] < span[1] - span[0]:
         states = _states(tokens[slice(*span)])
         nothing = [0.0] * len(states)
@@ -115,7 +117,7 @@ def prefill(
         log_sizes = torch.tensor(sizes, dtype=torch.float64).log()
         queries, keys, values = project(model, layer, _states(tokens), at)
         mixed, received = attend(queries, keys, values, log_sizes)
-        after = _states(tokens) + linear(layer.self_attn.o_proj, mixed.flatten(1))
+        after = add(layer, _states(tokens), linear(layer.self_attn.o_proj, mixed.flatten(1)))
 
         start, stop = span[0], span[0] + audio_kept[index]
         similarity = neighbour_cosines(keys[start:stop].flatten(1))
@@ -167,14 +169,15 @@ def forced_logits(model: Any, prompt: Prompt, ids: Sequence[int]) -> Tensor:
     if not ids:
         return prompt.logits[None]
     at = list(range(prompt.length, prompt.length + len(ids)))
-    states = model.get_input_embeddings().weight[list(ids)].double()
+    states = enter(model, model.get_input_embeddings().weight[list(ids)])
     for layer, trace in zip(model.get_decoder().layers, prompt.layers, strict=True):
         queries, keys, values = project(model, layer, states, at)
         log_sizes = torch.cat([trace.log_sizes, torch.zeros(len(ids), dtype=torch.float64)])
         mixed, _ = attend(
             queries, torch.cat([trace.keys, keys]), torch.cat([trace.values, values]), log_sizes
         )
-        states = feed_forward(layer, states + linear(layer.self_attn.o_proj, mixed.flatten(1)))
+        mixed = linear(layer.self_attn.o_proj, mixed.flatten(1))
+        states = feed_forward(layer, add(layer, states, mixed))
     return torch.cat([prompt.logits[None], head_logits(model, states)])
 
 

@@ -97,12 +97,25 @@ def project(model: Any, layer: Any, states: Tensor, at: list[int]) -> tuple[Tens
     rope = model.get_decoder().config.rope_parameters
     assert rope["rope_type"] == "default", "the oracle knows the plain rotation only"
     normed = norm(layer.input_layernorm, states)
-    modules = (attention.q_proj, attention.k_proj, attention.v_proj)
-    queries, keys, values = (linear(m, normed).unflatten(1, (-1, head_size)) for m in modules)
+    parts = [part.unflatten(1, (-1, head_size)) for part in _side_by_side(attention, normed)]
+    queries, keys, values = parts
+    if hasattr(attention, "q_norm"):
+        queries, keys = norm(attention.q_norm, queries), norm(attention.k_norm, keys)
+    # `attend` divides by the root of the head size, as most families do
+    queries = queries * (attention.scaling * math.sqrt(head_size))
     for i, position in enumerate(at):
         queries[i] = rotate(queries[i], position, rope["rope_theta"])
         keys[i] = rotate(keys[i], position, rope["rope_theta"])
     return queries, keys, values
+
+
+def _side_by_side(attention: Any, states: Tensor) -> list[Tensor]:
+    """Queries, keys and values, heads side by side, from three matrices or from one."""
+    if hasattr(attention, "q_proj"):
+        return [linear(m, states) for m in (attention.q_proj, attention.k_proj, attention.v_proj)]
+    shared = attention.num_key_value_heads * attention.head_dim
+    joined = linear(attention.qkv_proj, states)
+    return list(joined.split([joined.shape[1] - 2 * shared, shared, shared], dim=1))
 
 
 def rotate(vectors: Tensor, position: int, theta: float) -> Tensor:
@@ -128,11 +141,43 @@ def norm(module: Any, states: Tensor) -> Tensor:
     return module.weight.double() * states / (mean_square + module.variance_epsilon).sqrt()
 
 
+def add(layer: Any, states: Tensor, update: Tensor) -> Tensor:
+    """The residual connection; Granite scales what it adds."""
+    return states + update * getattr(layer, "residual_multiplier", 1.0)
+
+
+def enter(model: Any, embeds: Tensor) -> Tensor:
+    """What the first layer gets of embeddings; Granite scales them."""
+    return embeds.double() * getattr(model.get_decoder(), "embedding_multiplier", 1.0)
+
+
 def feed_forward(layer: Any, states: Tensor) -> Tensor:
-    """SwiGLU with its norm and its residual."""
+    """SwiGLU with its norm and its residual; a mixture mixes the best experts of each token."""
     normed = norm(layer.post_attention_layernorm, states)
-    gate, up = linear(layer.mlp.gate_proj, normed), linear(layer.mlp.up_proj, normed)
-    return states + linear(layer.mlp.down_proj, gate / (1 + (-gate).exp()) * up)
+    if hasattr(layer.mlp, "experts"):
+        return add(layer, states, torch.stack([_mixture(layer.mlp, token) for token in normed]))
+    if hasattr(layer.mlp, "gate_up_proj"):
+        gate, up = linear(layer.mlp.gate_up_proj, normed).chunk(2, dim=-1)
+    else:
+        gate, up = linear(layer.mlp.gate_proj, normed), linear(layer.mlp.up_proj, normed)
+    return add(layer, states, linear(layer.mlp.down_proj, _gated(gate, up)))
+
+
+def _gated(gate: Tensor, up: Tensor) -> Tensor:
+    return gate / (1 + (-gate).exp()) * up
+
+
+def _mixture(mlp: Any, token: Tensor) -> Tensor:
+    """The experts that the router likes best, weighted by their shares among themselves."""
+    router, experts = mlp.gate, mlp.experts
+    scores = (router.weight.double() @ token).softmax(0)
+    best = sorted(range(len(scores)), key=lambda i: -scores[i])[: router.top_k]
+    whole = sum(scores[i] for i in best)
+    mixed = torch.zeros_like(token)
+    for i in best:
+        gate, up = (experts.gate_up_proj[i].double() @ token).chunk(2)
+        mixed += scores[i] / whole * (experts.down_proj[i].double() @ _gated(gate, up))
+    return mixed
 
 
 def head_logits(model: Any, states: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Hypothesis, Segment
-from ..reduction import reducing
+from ..reduction import reducing, why_not
 from .continuous import Continuous
 from .memory import Room
 from .reducer import reducer
@@ -36,7 +36,8 @@ class Engine:
         config: the run's settings.
 
     Raises:
-        UsageError: task, language, method, schedule or target that this model cannot have.
+        UsageError: task, language, method, schedule, target or any reduction that this model
+            cannot have.
     """
 
     def __init__(self, lm: SpeechLM, config: RunConfig) -> None:
@@ -48,6 +49,8 @@ class Engine:
         if self.reducer.needs_encoder and not lm.scores_audio:
             named = config.reduction.method
             raise UsageError(f"{named} needs the encoder's attention; {lm.name} has none")
+        if self.target or config.reduction.threshold is not None:
+            _check_decoder(lm)
         self.runner = Runner(lm, config, self.reducer)
         self._exit = ExitStack()
         self.reducer.check(self.reach)
@@ -86,3 +89,9 @@ class Engine:
         audio = int(facts.max_seconds * facts.tokens_per_second)
         longest = PromptLengths(len(before), audio, len(after))
         return self.reducer.solve(longest, 1.0).reduction
+
+
+def _check_decoder(lm: SpeechLM) -> None:
+    reason = why_not(lm.decoder, lm.model.get_input_embeddings())
+    if reason is not None:
+        raise UsageError(f"{lm.name} cannot be reduced: {reason}; use --reduce 0")

@@ -45,23 +45,25 @@ class Runner:
         self._request = Request(
             config.task, config.language, config.target_language, config.question, config.prompt
         )
-        self._texts: dict[str | None, Prompt] = {}
+        self._texts: dict[tuple[str | None, Seconds | None], Prompt] = {}
         self._shape = lm.decoder_shape
         self.beams = config.num_beams
         self.decoder = Decoder(lm.decoder, lm.head, lm.model.get_input_embeddings(), lm.end_tokens)
         self.clock = Clock(lm.device)
 
-    def prompt(self, question: str | None) -> Prompt:
-        """Ids around the audio; the run's own question, if it has one, goes first."""
-        if question not in self._texts:
+    def prompt(self, question: str | None, seconds: Seconds | None = None) -> Prompt:
+        """Ids around audio of so many seconds; the run's own question, if any, goes first."""
+        key = question, seconds if self.lm.names_seconds else None
+        if key not in self._texts:
             asked = self._config.question or question
-            self._texts[question] = self.lm.prompt_ids(replace(self._request, question=asked))
-        return self._texts[question]
+            request = replace(self._request, question=asked)
+            self._texts[key] = self.lm.prompt_ids(request, seconds)
+        return self._texts[key]
 
     def job(self, segment: Segment) -> Job:
         """What a segment will ask for."""
-        before, after = self.prompt(segment.question)
-        audio = max(1, int(segment.duration * self.lm.facts.tokens_per_second))
+        before, after = self.prompt(segment.question, segment.duration)
+        audio = self.lm.audio_tokens(segment.duration)
         lengths = PromptLengths(len(before), audio, len(after))
         budget = self._reducer.solve(lengths, self._reducer.target)
         cap = self._cap(segment)
@@ -77,7 +79,7 @@ class Runner:
         """
         samples = [segment.samples for segment in segments]
         encoded = self.lm.encode(samples, self._reducer.needs_encoder)
-        texts = [self.prompt(segment.question) for segment in segments]
+        texts = [self.prompt(segment.question, segment.duration) for segment in segments]
         pairs = list(zip(texts, encoded.tokens, strict=True))
         return Prompts(
             embedded=[self._embedded(text, row) for text, row in pairs],

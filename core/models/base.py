@@ -7,9 +7,8 @@ rest is here. Knows transformers, knows nothing of reduction, batching or files.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,82 +17,9 @@ from torch import Tensor, nn
 from ..errors import TranscriptionError, UsageError
 from ..flops import DecoderShape
 from ..records import Seconds, Waveform
+from .facts import Encoded, Facts, Family, Request, language_name
 
-LANGUAGES = {
-    "ar": "Arabic",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "nl": "Dutch",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "yue": "Cantonese",
-    "zh": "Chinese",
-}
-"""English names of the languages that families name in their prompts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a model can take and do.
-
-    Attributes:
-        sample_rate: Hz that its features are made from.
-        max_seconds: longest window; more would be cut silently.
-        chunk_seconds: length of piece that it does best, None = up to the window.
-        tokens_per_second: audio tokens per second of audio.
-        tasks: of asr, st, er, sv, sqa, ac, chat.
-        source_languages, target_languages: codes, None = not restricted.
-    """
-
-    sample_rate: int
-    max_seconds: Seconds
-    chunk_seconds: Seconds | None
-    tokens_per_second: float
-    tasks: tuple[str, ...]
-    source_languages: tuple[str, ...] | None
-    target_languages: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is wanted of a segment, in the words of the command line.
-
-    Attributes:
-        task: asr | st | er | sv | sqa | ac | chat.
-        language: code of the spoken language, None = detect.
-        target_language: code of the translation, else None.
-        question: for sqa and chat.
-        prompt: replaces the task's own instruction.
-    """
-
-    task: str
-    language: str | None = None
-    target_language: str | None = None
-    question: str | None = None
-    prompt: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A batch of waveforms after encoder and projector.
-
-    Attributes:
-        tokens: audio tokens of each waveform, (audio tokens, hidden).
-        flops: what each of them cost, its padding in the batch included.
-        received, own: attention of the last layer, folded to audio tokens, if it was asked for:
-            what each token received (mean over queries of the largest head at each pair of
-            frames), and what it gave itself (mean over heads); (audio tokens,), float32 each.
-    """
-
-    tokens: list[Tensor]
-    flops: int
-    received: list[Tensor] | None = None
-    own: list[Tensor] | None = None
+__all__ = ["Encoded", "Facts", "Request", "SpeechLM"]
 
 
 class SpeechLM(ABC):
@@ -107,6 +33,16 @@ class SpeechLM(ABC):
         card: contents of the folder's `fastadasp.json`, which overrides what the family assumes.
     """
 
+    about: ClassVar[Family]
+    architecture: ClassVar[str | None] = None
+    """Name of the transformers class, where the checkpoint does not name the right one."""
+    system: ClassVar[dict[str, str]] = {}
+    """Text of the system turn by task; none where a task is missing."""
+    audio_first: ClassVar[bool] = True
+    """Whether the audio stands before the words of its turn."""
+    names_seconds: ClassVar[bool] = False
+    """Whether the length of the audio is said in the prompt."""
+
     def __init__(
         self, name: str, revision: str | None, model: Any, processor: Any, card: dict[str, Any]
     ) -> None:
@@ -116,18 +52,84 @@ class SpeechLM(ABC):
         self.processor = processor
         self.card = card
 
+    @classmethod
+    def load_processor(cls, place: str, how: Mapping[str, Any]) -> Any:
+        """The checkpoint's processor.
+
+        Args:
+            place: folder or hub id.
+            how: where to look and for which revision, as `from_pretrained` takes it.
+        """
+        from transformers import AutoProcessor
+
+        return AutoProcessor.from_pretrained(place, **how)
+
+    @classmethod  # noqa: B027
+    def prepare(cls, model: Any, place: str) -> None:
+        """Whatever a freshly loaded model needs before it can hear; nothing, as a rule.
+
+        Raises:
+            StartError: a package for it is not installed.
+        """
+
     @property
-    @abstractmethod
+    def extractor(self) -> Any:
+        """What makes features of waveforms."""
+        return self.processor.feature_extractor
+
+    @property
+    def max_seconds(self) -> Seconds:
+        """Longest window of this checkpoint."""
+        return self.about.max_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Audio tokens per second of audio."""
+        return self.about.tokens_per_second
+
+    @property
     def facts(self) -> Facts:
-        """What the model can take and do."""
+        """What the model can take and do: the family's word, and above it the card's."""
+        about, card = self.about, self.card
+        return Facts(
+            sample_rate=self.extractor.sampling_rate,
+            max_seconds=self.max_seconds,
+            chunk_seconds=card.get("chunk_seconds", about.chunk_seconds),
+            tokens_per_second=self.tokens_per_second,
+            tasks=tuple(card.get("tasks") or about.tasks),
+            source_languages=_codes(card.get("source_languages", about.source_languages)),
+            target_languages=_codes(card.get("target_languages", about.target_languages)),
+        )
 
     @abstractmethod
+    def words(self, request: Request) -> str:
+        """The family's own instruction for a task that it has."""
+
     def instruction(self, request: Request) -> str:
-        """The words that go with the audio."""
+        """The words that go with the audio: the user's, else the card's, else the family's."""
+        own = self.card.get("prompts", {}).get(request.task)
+        if request.prompt or own is None:
+            return request.prompt or self.words(request)
+        target = language_name(request.target_language) or "English"
+        return str(own).format(question=request.question or "", target=target.lower())
 
-    @abstractmethod
-    def prompt(self, instruction: str) -> str:
-        """The whole prompt as text with one audio placeholder."""
+    def prompt(self, request: Request) -> str:
+        """The whole prompt as text with one audio placeholder: `messages` in the chat template."""
+        text: str = self.processor.apply_chat_template(
+            self.messages(request), add_generation_prompt=True, tokenize=False
+        )
+        return text
+
+    def messages(self, request: Request) -> list[dict[str, Any]]:
+        """The conversation: a system turn if the family has one, then audio and words."""
+        audio = {"type": "audio", "audio_url": ""}
+        words = {"type": "text", "text": self.instruction(request)}
+        content = [audio, words] if self.audio_first else [words, audio]
+        turns: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if request.task in self.system:
+            text = {"type": "text", "text": self.system[request.task]}
+            turns.insert(0, {"role": "system", "content": [text]})
+        return turns
 
     @abstractmethod
     def encode(self, waveforms: Sequence[Waveform], scored: bool = False) -> Encoded:
@@ -188,7 +190,7 @@ class SpeechLM(ABC):
             heads=heads,
             kv_heads=getattr(config, "num_key_value_heads", None) or heads,
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            intermediate=config.intermediate_size,
+            intermediate=_visited(config),
             vocab=config.vocab_size,
         )
 
@@ -198,13 +200,28 @@ class SpeechLM(ABC):
         _require(self.name, "task", request.task, facts.tasks)
         _require(self.name, "spoken language", request.language, facts.source_languages)
         _require(self.name, "target language", request.target_language, facts.target_languages)
+        pair = (request.language or "en", request.target_language or "en")
+        if request.task == "st" and self.about.through_english and "en" not in pair:
+            raise UsageError(
+                f"{self.name} translates from and into English only, not from '{pair[0]}' into"
+                f" '{pair[1]}'; use --lang en"
+            )
 
-    def prompt_ids(self, request: Request) -> tuple[list[int], list[int]]:
-        """Token ids before and after the audio."""
-        instruction = request.prompt or self.instruction(request)
-        placeholder = self.processor.audio_token
-        before, _, after = self.prompt(instruction).partition(placeholder)
+    def prompt_ids(
+        self, request: Request, seconds: Seconds | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Token ids before and after the audio.
+
+        Args:
+            request: what is wanted.
+            seconds: length of the audio, for those that name it (`names_seconds`).
+        """
+        before, _, after = self.prompt(request).partition(self.processor.audio_token)
         return self._ids(before), self._ids(after)
+
+    def audio_tokens(self, seconds: Seconds) -> int:
+        """About as many tokens as audio of this length becomes, at least 1."""
+        return max(1, int(seconds * self.tokens_per_second))
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """Embeddings of text tokens: (len(ids), hidden)."""
@@ -238,3 +255,15 @@ class SpeechLM(ABC):
 def _require(model: str, what: str, value: str | None, choices: tuple[str, ...] | None) -> None:
     if value is not None and choices is not None and value not in choices:
         raise UsageError(f"{model} lacks the {what} '{value}'; it has {', '.join(choices)}")
+
+
+def _visited(config: Any) -> int:
+    """Width of the MLP that a token goes through, all the experts it visits together."""
+    experts = getattr(config, "num_experts_per_tok", None)
+    if not experts or not getattr(config, "num_experts", 0):
+        return int(config.intermediate_size)
+    return int(experts * config.moe_intermediate_size)
+
+
+def _codes(value: Any) -> tuple[str, ...] | None:
+    return None if value is None else tuple(value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,36 @@ if TYPE_CHECKING:
     import torch
 
     from .base import SpeechLM
+    from .facts import Family
 
-_NOT_FAMILIES = frozenset({"base", "load", "precision", "revision", EMBEDDED})
+_NOT_FAMILIES = frozenset(
+    {"base", "counting", "facts", "hearing", "load", "native", "precision", "revision", EMBEDDED}
+)
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyRow:
-    """One line of `fastadasp models`."""
+    """One line of `fastadasp models`.
+
+    Attributes:
+        model: what to hand to `--model`.
+        family: `model_type` of its configuration.
+        tasks: that it has.
+        window: longest piece in seconds.
+        tokens_per_second: audio tokens.
+        reduction: whether its decoder can be reduced; `models check` tries it on a checkpoint.
+        tested: on what weights.
+        note: what else to know.
+    """
 
     model: str
     family: str
+    tasks: tuple[str, ...]
+    window: float
+    tokens_per_second: float
+    reduction: bool
+    tested: str
     note: str
 
 
@@ -38,14 +58,33 @@ def families() -> tuple[str, ...]:
 
 
 def list_models() -> list[FamilyRow]:
-    """What `--model` takes: the embedded model, then a line for each family. No heavy import."""
-    rows = [FamilyRow(EMBEDDED, "qwen2_audio", "built in; English speech, small vocabulary")]
-    examples = {"qwen2_audio": "Qwen/Qwen2-Audio-7B-Instruct"}
-    rows += [
-        FamilyRow(examples.get(name, f"any {name} checkpoint"), name, "hub id or folder")
-        for name in families()
-    ]
-    return rows
+    """What `--model` takes: the embedded model, then a line for each family."""
+    rows = [_row(name) for name in families()]
+    card = json.loads((FOLDER / EMBEDDED / "fastadasp.json").read_text())
+    own = next(row for row in rows if row.family == "qwen2_audio")
+    embedded = replace(
+        own,
+        model=EMBEDDED,
+        tasks=tuple(card.get("tasks") or own.tasks),
+        tested="its own weights",
+        note="built in; English speech, small vocabulary",
+    )
+    return [embedded, *rows]
+
+
+def _row(name: str) -> FamilyRow:
+    about: Family = _family(name).about
+    notes = [f"needs pip install {about.needs}" if about.needs else "", about.limits]
+    return FamilyRow(
+        model=about.example,
+        family=name,
+        tasks=about.tasks,
+        window=about.max_seconds,
+        tokens_per_second=about.tokens_per_second,
+        reduction=True,
+        tested="tiny random weights",
+        note="; ".join(filter(None, notes)) or "hub id or folder",
+    )
 
 
 def load_model(
@@ -83,7 +122,7 @@ def load_model(
             how["revision"] = revision
         config = AutoConfig.from_pretrained(place, **how)
         family = _family(config.model_type)
-        number = _dtype(dtype, config, where)
+        number = _dtype(dtype, family, config, where)
         lm = _build(family, model, place, how, config, number)
     except StartError:
         raise
@@ -109,12 +148,12 @@ def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, to
 def _build(
     family: Any, name: str, place: str, how: Mapping[str, Any], config: Any, dtype: torch.dtype
 ) -> SpeechLM:
-    from transformers import AutoProcessor
-
-    architecture = _architecture(config)
-    processor = AutoProcessor.from_pretrained(place, **how)
+    _check_needs(family)
+    architecture = _architecture(family, config)
+    processor = family.load_processor(place, how)
     # pickled weights could run anything
     model = architecture.from_pretrained(place, dtype=dtype, use_safetensors=True, **how).eval()
+    family.prepare(model, place)
     model.requires_grad_(False)
     card_file = Path(place) / "fastadasp.json"
     card = json.loads(card_file.read_text()) if card_file.is_file() else {}
@@ -124,10 +163,16 @@ def _build(
     return lm
 
 
-def _architecture(config: Any) -> Any:
+def _check_needs(family: Any) -> None:
+    needed = family.about.needs
+    if needed and find_spec(needed.replace("-", "_")) is None:
+        raise StartError(f"models like {family.about.example} need {needed}: pip install {needed}")
+
+
+def _architecture(family: Any, config: Any) -> Any:
     import transformers
 
-    names = config.architectures or []
+    names = [family.architecture] if family.architecture else config.architectures or []
     found = next((getattr(transformers, name, None) for name in names), None)
     if found is None:
         raise StartError(
@@ -138,6 +183,8 @@ def _architecture(config: Any) -> Any:
 
 
 def _family(model_type: str) -> Any:
+    # an omni model's thinker may have been saved alone
+    model_type = model_type.removesuffix("_thinker")
     if model_type not in families():
         raise StartError(
             f"model family '{model_type}' is not supported; supported: {', '.join(families())}"
@@ -161,11 +208,12 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, config: Any, device: torch.device) -> torch.dtype:
+def _dtype(name: str, family: Any, config: Any, device: torch.device) -> torch.dtype:
     from .precision import automatic
 
     if name == "auto":
-        return automatic(_architecture(config), config, device)
+        part = getattr(config, "thinker_config", config)
+        return automatic(_architecture(family, config), part, device)
     return _named(name)
 
 

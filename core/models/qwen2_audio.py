@@ -8,7 +8,6 @@ here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,9 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from ..errors import TranscriptionError
 from ..flops import SCORE_CHUNK, EncoderShape
-from ..records import Waveform
-from .base import LANGUAGES, Encoded, Facts, Request, SpeechLM
+from ..records import Seconds, Waveform
+from .base import SpeechLM
+from .facts import EVERY_TASK, Encoded, Family, Request, language_name
 
 # the pretrained (not instruction-tuned) checkpoint knows no chat markup
 RAW_PROMPTS = frozenset({"Qwen/Qwen2-Audio-7B"})
@@ -30,27 +30,28 @@ _CONVOLUTION_REACH = 2
 class Qwen2Audio(SpeechLM):
     """Adapter of `Qwen2AudioForConditionalGeneration`."""
 
-    @property
-    def facts(self) -> Facts:
-        """Window and rate of the feature extractor; tasks of the card or all of them."""
-        extractor, card = self.processor.feature_extractor, self.card
-        tasks = card.get("tasks") or ("asr", "st", "er", "sv", "sqa", "ac", "chat")
-        return Facts(
-            sample_rate=extractor.sampling_rate,
-            max_seconds=float(extractor.chunk_length),
-            chunk_seconds=card.get("chunk_seconds"),
-            tokens_per_second=extractor.sampling_rate / extractor.hop_length / 4,
-            tasks=tuple(tasks),
-            source_languages=_codes(card.get("source_languages")),
-            target_languages=_codes(card.get("target_languages")),
-        )
+    about = Family(
+        example="Qwen/Qwen2-Audio-7B-Instruct",
+        tasks=EVERY_TASK,
+        max_seconds=30.0,
+        tokens_per_second=25.0,
+        chunk_seconds=None,
+    )
 
-    def instruction(self, request: Request) -> str:
-        """The card's words for the task, else those of the published evaluations."""
-        own = self.card.get("prompts", {}).get(request.task)
-        target = _language(request.target_language) or "English"
-        if own is not None:
-            return str(own).format(question=request.question or "", target=target.lower())
+    @property
+    def max_seconds(self) -> Seconds:
+        """Window of the checkpoint's feature extractor."""
+        return float(self.extractor.chunk_length)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """A token for every four mel frames."""
+        rate: float = self.extractor.sampling_rate / self.extractor.hop_length / 4
+        return rate
+
+    def words(self, request: Request) -> str:
+        """Those of the published evaluations."""
+        target = language_name(request.target_language) or "English"
         tag = f" <|{request.language}|>" if request.language else ""
         words = {
             "asr": f"Detect the language and recognize the speech:{tag}",
@@ -63,17 +64,13 @@ class Qwen2Audio(SpeechLM):
         }
         return words[request.task]
 
-    def prompt(self, instruction: str) -> str:
+    def prompt(self, request: Request) -> str:
         """Chat markup with the audio before the words; raw for the pretrained checkpoint."""
         if self.name in RAW_PROMPTS:
             processor = self.processor
             audio = f"{processor.audio_bos_token}{processor.audio_token}{processor.audio_eos_token}"
-            return audio + instruction
-        content = [{"type": "audio", "audio_url": ""}, {"type": "text", "text": instruction}]
-        text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        return text
+            return audio + self.instruction(request)
+        return super().prompt(request)
 
     @property
     def scores_audio(self) -> bool:
@@ -198,14 +195,6 @@ def folded_attention(
     pairs = zip(received, own, counts, strict=True)
     folded = [(r[: 2 * n].view(n, 2), o[: 2 * n].view(n, 2), n) for r, o, n in pairs]
     return [r.sum(1) / (2 * n) for r, _, n in folded], [o.mean(1) for _, o, _ in folded]
-
-
-def _codes(value: Any) -> tuple[str, ...] | None:
-    return None if value is None else tuple(value)
-
-
-def _language(code: str | None) -> str | None:
-    return LANGUAGES.get(code, code) if code else None
 
 
 FAMILY = Qwen2Audio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .attach import why_not
 from .cache import PromptCache, ReducedCache, Reduction, Threshold
 from .evicting import EvictedCache, Eviction, prompt_cache
 from .layers import reducing
@@ -15,4 +16,5 @@ __all__ = [
     "Threshold",
     "prompt_cache",
     "reducing",
+    "why_not",
 ]

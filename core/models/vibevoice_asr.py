@@ -1,0 +1,40 @@
+"""VibeVoice-ASR (Microsoft): two convolutional tokenizers at 24 kHz, Qwen2 as decoder.
+
+The prompt names the length of the audio; the answer is a JSON list of turns with times and
+speakers, of which the words are kept. Words of the user's own are context, not an instruction.
+The model adds noise to what it hears; it is left out: a recording gives the same text twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .facts import Family
+from .native import Transcribing
+
+
+class VibeVoiceAsr(Transcribing):
+    """Adapter of `VibeVoiceAsrForConditionalGeneration`."""
+
+    about = Family(
+        example="microsoft/VibeVoice-ASR-HF",
+        tasks=("asr",),
+        max_seconds=3600.0,
+        tokens_per_second=7.5,
+        limits="speakers and times that it writes are dropped",
+    )
+    names_seconds = True
+
+    @classmethod
+    def prepare(cls, model: Any, place: str) -> None:
+        """Leave out the noise, in a way that every version of transformers knows."""
+        model.config.acoustic_tokenizer_encoder_config.vae_std = 0.0
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The words of all turns."""
+        found: str = self.processor.decode(ids, return_format="transcription_only")
+        return found.strip()
+
+
+FAMILY = VibeVoiceAsr

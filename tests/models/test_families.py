@@ -1,0 +1,206 @@
+"""Every family, on a tiny random checkpoint of its real classes, through the whole pipeline."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from core.config import ReductionConfig, RunConfig
+from core.engine import Engine
+from core.models import load_model
+from core.models.base import Request, SpeechLM
+from core.records import Segment, Waveform
+from fastadasp_cli.main import app
+from tests import reference
+from tests.counted import counted_prefill_flops
+from tests.models.checkpoints import Tiny, save
+from tests.models.zoo import FAMILIES
+
+SPEECH = Path(__file__).parents[2] / "examples" / "audio" / "office.wav"
+NEW_TOKENS = 3  # too few to run in a loop, which would be answered twice
+SECONDS = (5.7, 4.3, 7.1)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A tiny checkpoint on disk and in memory."""
+
+    tiny: Tiny
+    folder: Path
+    lm: SpeechLM
+
+
+@pytest.fixture
+def ids(monkeypatch: pytest.MonkeyPatch, loaded: Loaded) -> None:
+    """Texts that are the ids: what a tokenizer made here writes for random ones hides some."""
+    spelt = staticmethod(lambda ids: " ".join(map(str, ids)))
+    monkeypatch.setattr(type(loaded.lm), "text", spelt)
+
+
+def target(lm: SpeechLM, pieces: list[Segment]) -> float:
+    """Half of what the prompt with the fewest audio tokens can lose: these prompts are long."""
+    with Engine(lm, config(0.0)) as engine:
+        lengths = engine.runner.job(min(pieces, key=lambda piece: piece.duration)).prompt
+        return round(engine.reducer.solve(lengths, 1.0).reduction / 2, 2)
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda tiny: tiny.name)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    tiny: Tiny = request.param
+    if tiny.needs and importlib.util.find_spec(tiny.needs) is None:
+        pytest.skip(f"{tiny.needs} is not installed")
+    folder = save(tiny, tmp_path_factory.mktemp(tiny.name))
+    return Loaded(tiny, folder, load_model(str(folder), device="cpu"))
+
+
+def config(reduce: float, **changes: Any) -> RunConfig:
+    reduction = ReductionConfig("fastadasp", "constant", reduce, "reindex", 0.0)
+    return replace(RunConfig("asr", reduction, max_new_tokens=NEW_TOKENS), **changes)
+
+
+def segments(lm: SpeechLM, *seconds: float) -> list[Segment]:
+    """Noise whose loudness and colour change, like speech: no two stretches are alike."""
+    rate = lm.facts.sample_rate
+    return [
+        Segment("a", index, 40.0 * index, sound(rate, length, index), rate)
+        for index, length in enumerate(seconds)
+    ]
+
+
+def sound(rate: int, seconds: float, seed: int) -> Waveform:
+    draw = np.random.default_rng(seed)
+    time = np.arange(round(rate * seconds)) / rate
+    pitch = 150 * 2 ** np.cumsum(draw.normal(0, 0.02, len(time) // 200 + 1)).repeat(200)
+    tone = np.sin(2 * np.pi * np.cumsum(pitch[: len(time)]) / rate)
+    loud = 0.3 * np.abs(np.sin(2 * np.pi * 1.7 * time + seed))
+    wave = loud * tone + draw.normal(0, 0.02, len(time))
+    # on the grid of 16 bits: some processors pass audio through a wav file
+    return (np.round(wave * 2**15) / 2**15).astype(np.float32)
+
+
+def official(loaded: Loaded, segment: Segment) -> Any:
+    """What the processor makes of text and audio in one call: nothing is taken apart."""
+    lm, rate = loaded.lm, segment.sample_rate
+    if loaded.tiny.request is not None:
+        return lm.processor.apply_transcription_request(
+            audio=segment.samples, **loaded.tiny.request
+        )
+    text = lm.prompt(Request("asr", "en"))
+    rates = {} if loaded.tiny.name == "granite_speech" else {"sampling_rate": rate}
+    return lm.processor(text=[text], audio=[segment.samples], return_tensors="pt", **rates)
+
+
+@pytest.mark.usefixtures("ids")
+def test_ratio_0_is_generate(loaded: Loaded) -> None:
+    lm = loaded.lm
+    segment = segments(lm, SECONDS[0])[0]
+    states = []
+    hook = lm.decoder.register_forward_hook(lambda *seen: states.append(seen[2].last_hidden_state))
+    with torch.inference_mode():
+        theirs = lm.model.generate(
+            **official(loaded, segment),
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+        )
+        # of the last position alone: some families compute the others' logits beside it
+        logits = lm.head(states[0][:, -1]).float()
+    hook.remove()
+    with Engine(lm, config(0.0, language="en")) as engine:
+        start = engine.runner.start([engine.runner.job(segment)])
+        ours = engine.run([segment])[0]
+    assert torch.equal(start.logits, logits)
+    new = theirs[0, -NEW_TOKENS:].tolist()
+    assert ours.cost.generated == NEW_TOKENS
+    assert ours.text == lm.text(new)
+
+
+@pytest.mark.usefixtures("ids")
+def test_reduced_is_the_oracle(loaded: Loaded) -> None:
+    lm = loaded.lm
+    segment = segments(lm, SECONDS[2])[0]
+    cut = target(lm, [segment])
+    with Engine(lm, config(cut, language="en")) as engine:
+        ours = engine.run([segment])[0]
+        with torch.inference_mode():
+            prompts = engine.runner.prepare([segment])
+        kept = engine.reducer.budgets(prompts.lengths, cut)[0].kept
+    row = prompts.lengths[0]
+    span = row.before, row.before + row.audio
+    assert kept[-1] < row.audio
+    ids = reference.greedy(lm.model, prompts.embedded[0], span, kept, max_new_tokens=NEW_TOKENS)
+    assert ours.text == lm.text(ids)
+    assert ours.cost.audio_kept == kept[-1]
+
+
+@pytest.mark.usefixtures("ids")
+@pytest.mark.parametrize("beams", [1, 2])
+def test_three_together_are_three_alone(loaded: Loaded, beams: int) -> None:
+    lm = loaded.lm
+    pieces = segments(lm, *SECONDS)
+    cut = target(lm, pieces)
+    assert cut > 0.03
+    with Engine(lm, config(cut, num_beams=beams)) as engine:
+        together = engine.run(pieces)
+        alone = [engine.run([piece])[0] for piece in pieces]
+    assert [found.text for found in together] == [found.text for found in alone]
+    for found in together:
+        assert found.error is None
+        left = found.cost.prefill_flops / found.cost.prefill_full_flops
+        assert left == pytest.approx(1 - cut, abs=0.01)
+
+
+def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
+    lm = loaded.lm
+    waves = [segment.samples for segment in segments(lm, *SECONDS[:2])]
+    with torch.inference_mode():
+        claimed = len(waves) * lm.encode(waves).flops
+        counted = counted_prefill_flops(lambda: lm.encode(waves))
+    assert claimed == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_the_whole_run(loaded: Loaded, beams: int) -> None:
+    words = ["run", SPEECH, "--model", loaded.folder, "--reduce", 0.1, "--num-beams", beams]
+    words += ["--device", "cpu", "--max-new-tokens", NEW_TOKENS, "--quiet"]
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout.splitlines()[-1])
+    assert record["status"] == "ok"
+    assert record["pred_text"]
+    assert record["num_beams"] == beams
+    assert record["flops"]["reduction"] == pytest.approx(0.1, abs=0.01)
+    assert not any("capped" in warning for warning in record["warnings"])
+    assert record["flops"]["encoder"] > 0
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("FASTADASP_STANDINS" in os.environ, reason="this is the run that it starts")
+def test_families_that_need_torchaudio() -> None:
+    """In a process of their own, where something stands in for what cannot be had everywhere."""
+    if importlib.util.find_spec("torchaudio") is not None:
+        pytest.skip("torchaudio is installed: they ran above")
+    root = Path(__file__).parents[2]
+    paths = [str(root / "tests" / "standins"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    changes = {"PYTHONPATH": os.pathsep.join(paths), "FASTADASP_STANDINS": "1"}
+    words = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
+    found = subprocess.run(
+        [*words, __file__, "-k", "granite_speech or fun_asr_nano"],
+        cwd=root,
+        env=os.environ | changes,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout[-3000:]
+    assert "14 passed" in found.stdout
