@@ -239,7 +239,6 @@ def _heard(flight: _InFlight) -> Heard:
     return replace(
         heard,
         audio_s=cut.audio_s,
-        heard_s=cut.heard_s,
         load_s=cut.load_s,
         segment_s=cut.segment_s,
         warnings=cut.warnings,

@@ -33,10 +33,6 @@ class Cut(Protocol):
         """Seconds decoded."""
 
     @property
-    def heard_s(self) -> Seconds:
-        """Seconds in the segments."""
-
-    @property
     def load_s(self) -> Seconds:
         """Time taken by decoding."""
 

@@ -105,11 +105,6 @@ class Pieces:
         return self._segmenter.audio_seconds
 
     @property
-    def heard_s(self) -> Seconds:
-        """Seconds in the segments."""
-        return self._segmenter.segment_seconds
-
-    @property
     def load_s(self) -> Seconds:
         """Time taken by decoding."""
         return self._decoding.seconds

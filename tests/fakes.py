@@ -33,7 +33,7 @@ class FakeCut:
 
     def __init__(self, recording: Recording, check: Callable[[], None]) -> None:
         self._recording = recording
-        self.audio_s = self.heard_s = 0.0
+        self.audio_s = 0.0
         self.load_s, self.segment_s = 0.01, 0.02
         self.warnings: tuple[str, ...] = ()
 
@@ -44,7 +44,6 @@ class FakeCut:
             _raise(text)
             samples = np.frombuffer(text.encode().ljust(80), np.uint8).astype(np.float32)
             self.audio_s += SECONDS
-            self.heard_s += SECONDS
             # the text travels as the samples, whatever their number they are two seconds
             yield Segment(self._recording.id, index, index * SECONDS, samples, len(samples) // 2)
 

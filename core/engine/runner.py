@@ -21,13 +21,20 @@ from .cost import Clock, Machine, Work, cost_of, peak_bytes, shares
 from .generate import Answer, Decoder, Prefilled, prefill
 from .greedy import greedy
 from .job import Job
+from .loops import TIMES, looped
 from .memory import row_bytes
 from .prompts import Prompts, encoder_scores
 from .reducer import Reducer
 
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
-_LOOP_PERIODS, _LOOP_TIMES = range(1, 21), 4
 _LOOP = "repetition"
+_TWICE = (
+    "encoder_flops",
+    "prefill_full_flops",
+    "prefill_flops",
+    "decode_full_flops",
+    "decode_flops",
+)
 Prompt = tuple[list[int], list[int]]
 
 
@@ -167,11 +174,9 @@ class Runner:
         except Exception:
             self.gave_up([job])
             return self._hypothesis(job, answer, tail)
-        paid = {
-            name: getattr(found.cost, name) + getattr(again.cost, name)
-            for name in ("encoder_flops", "prefill_flops", "decode_flops")
-        }
-        warnings = (*(name for name in again.warnings if name != _LOOP), "repetition_retried")
+        # on both sides: against two full attempts the cut is smaller, never below nothing
+        paid = {name: getattr(found.cost, name) + getattr(again.cost, name) for name in _TWICE}
+        warnings = (*again.warnings, "repetition_retried")
         return replace(again, cost=replace(again.cost, **paid), warnings=warnings)
 
     def failed(self, job: Job, error: Exception) -> Hypothesis:
@@ -185,19 +190,19 @@ class Runner:
         """Ask the full model, alone and without repeats."""
         alone = replace(job)
         start = self.start([alone], self._reducer.idle)
-        answer = greedy(
-            self.decoder, start, [job.cap], lambda: self.prefilled([alone]), _LOOP_TIMES
-        )[0]
+        answer = greedy(self.decoder, start, [job.cap], lambda: self.prefilled([alone]), TIMES)[0]
         self.stepped([alone])
         return self._hypothesis(alone, answer, len(answer.ids) - 1 + answer.ended, beams=1)
 
     def _hypothesis(self, job: Job, answer: Answer, tail: int, beams: int = 0) -> Hypothesis:
+        text = self.lm.text(answer.ids)
+        loop = looped(answer, text, job.segment.duration)
         warnings = []
         if job.budget.capped:
             warnings.append(f"reduction_capped:{job.budget.reduction:.3f}")
         if not answer.ended:
             warnings.append("max_tokens_reached")
-        if loops(answer.ids):
+        if loop:
             warnings.append(_LOOP)
         work = Work(
             job.prompt,
@@ -216,10 +221,12 @@ class Runner:
             segment.index,
             segment.start,
             segment.end,
-            self.lm.text(answer.ids),
+            text,
             cost_of(work, job.spent, self._shape, machine),
             job.company,
             tuple(warnings),
+            finished=answer.ended and not loop,
+            speech=segment.speech,
         )
 
     def _embedded(self, text: Prompt, audio: Tensor) -> Tensor:
@@ -237,15 +244,6 @@ class Runner:
             setattr(job.spent, stage, getattr(job.spent, stage) + seconds * share)
 
 
-def loops(ids: Sequence[int]) -> bool:
-    """Whether an answer ends in the same few tokens four times over."""
-    return any(
-        len(ids) >= period * _LOOP_TIMES
-        and list(ids[-period * _LOOP_TIMES :]) == list(ids[-period:]) * _LOOP_TIMES
-        for period in _LOOP_PERIODS
-    )
-
-
 def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
     """A segment without a text, in one line why."""
     return Hypothesis(
@@ -256,4 +254,6 @@ def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
         "",
         cost,
         error=first_line(error),
+        finished=False,
+        speech=segment.speech,
     )

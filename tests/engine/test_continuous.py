@@ -65,7 +65,7 @@ class Watched:
             step(pool)
 
         # a second attempt is a group of its own
-        monkeypatch.setattr("core.engine.runner.loops", lambda ids: False)
+        monkeypatch.setattr("core.engine.runner.looped", lambda *_: False)
         monkeypatch.setattr(engine.runner, "start", started)
         monkeypatch.setattr(greedy.Pool, "step", stepped)
 
