@@ -252,56 +252,6 @@ def test_an_answer_that_is_cut_off_is_not_finished(lm: SpeechLM) -> None:
     assert "max_tokens_reached" in found.warnings
 
 
-def test_forbidden_repeats() -> None:
-    logits = torch.zeros(2, 6)
-    _forbid_repeats(logits, [[1, 2, 3, 1, 2], [1, 2]], 3)
-    assert logits[0].tolist() == [0, 0, 0, -torch.inf, 0, 0]
-    assert not logits[1].any()
-
-
-def test_a_looping_answer_is_asked_for_again(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def straight(_: Any, start: Any, caps: Any, mark: Any, no_repeat: int) -> list[Answer]:
-        mark()
-        asked.append((start.cache.reduces, no_repeat > 0))
-        return [Answer((3, 4), True) for _ in caps]
-
-    monkeypatch.setattr("core.engine.runner.greedy", straight)
-    monkeypatch.setattr("core.engine.runner.looped", lambda answer, *_: answer.ids != (3, 4))
-    with Engine(lm, config()) as engine:
-        found = engine.run(segments(1.0))[0]
-    assert asked == [(False, True)]
-    assert found.text == lm.text([3, 4])
-    assert found.warnings == ("repetition_retried",)
-    assert found.finished
-    # both attempts are paid for: the reduced one and the full one, against two full ones
-    full = found.cost.prefill_full_flops / 2
-    assert found.cost.prefill_flops == pytest.approx(1.7 * full, rel=0.01)
-    assert found.cost.decode_flops < found.cost.decode_full_flops
-
-
-def test_an_answer_that_loops_twice_is_flagged_and_not_finished(
-    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("core.engine.runner.looped", lambda *_: True)
-    with Engine(lm, config()) as engine:
-        found = engine.run(segments(1.0))[0]
-    assert {"repetition", "repetition_retried"} <= set(found.warnings)
-    assert not found.finished
-
-
-def test_an_answer_is_finished_when_its_own_end_came(
-    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    piece = replace(segments(1.0)[0], speech=0.7)
-    with Engine(lm, config()) as engine:
-        cut_off = engine.run([piece])[0]
-        monkeypatch.setattr("core.engine.greedy.Row.ended", True, raising=False)
-    assert (cut_off.finished, cut_off.speech) == (False, 0.7)
-    assert "max_tokens_reached" in cut_off.warnings
-
-
 def test_the_cap_follows_the_length_of_the_audio(lm: SpeechLM) -> None:
     engine = Engine(lm, config(max_new_tokens=None))
     short, long = (engine.runner.job(piece).cap for piece in segments(0.1, 2.0))
