@@ -95,6 +95,7 @@ class RunConfig:
         segment: vad | fixed | whole.
         chunk_length: seconds of the longest segment, None = the model's choice.
         offline: never ask the network.
+        max_memory: bytes to stay under, of the GPU or else of the process; None = what there is.
     """
 
     task: str
@@ -114,6 +115,7 @@ class RunConfig:
     segment: str = "vad"
     chunk_length: float | None = None
     offline: bool = False
+    max_memory: int | None = None
 
     @property
     def asks_each(self) -> bool:
@@ -126,7 +128,7 @@ class RunConfig:
 
         A model folder counts by its place on the disk, so two ways to write it are one.
         """
-        harmless = ("preset", "overrides", "device", "batch_size", "offline")
+        harmless = ("preset", "overrides", "device", "batch_size", "offline", "max_memory")
         settings = {key: value for key, value in asdict(self).items() if key not in harmless}
         if Path(self.model).is_dir():
             settings["model"] = str(Path(self.model).resolve())

@@ -55,6 +55,7 @@ class Flags(TypedDict, total=False):
     segment: str | None
     chunk_length: float | None
     offline: bool | None
+    max_memory: int | str | None
 
 
 def resolve(**flags: Unpack[Flags]) -> RunConfig:
@@ -94,6 +95,7 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
         segment=segment,
         chunk_length=chunk_length,
         offline=bool(said.get("offline", False)),
+        max_memory=_bytes(said.get("max_memory")),
     )
 
 
@@ -224,3 +226,13 @@ def _batch_size(value: int | str) -> int | None:
     if not str(value).isdecimal() or int(value) < 1:
         raise UsageError(f"--batch-size {value}: give auto or a number from 1 up")
     return int(value)
+
+
+def _bytes(value: int | str | None) -> int | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if size < 1:
+        raise UsageError(f"--max-memory {value}: give a size such as 8G or 500M")
+    return size

@@ -139,6 +139,15 @@ BatchSize = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Stay under this, as in 8G: memory of the GPU, or of the process on a CPU.",
+        rich_help_panel=MACHINE,
+    ),
+]
 NumBeams = Annotated[
     int,
     typer.Option("--num-beams", metavar="N", help="Beams of the search.", rich_help_panel=MACHINE),

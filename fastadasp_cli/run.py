@@ -37,6 +37,7 @@ def run(
     dtype: opt.Dtype = "auto",
     offline: opt.Offline = False,
     batch_size: opt.BatchSize = "auto",
+    max_memory: opt.MaxMemory = None,
     num_beams: opt.NumBeams = 1,
     max_new_tokens: opt.MaxNewTokens = None,
     output_dir: opt.OutputDir = None,
@@ -72,6 +73,7 @@ def run(
         "dtype": dtype,
         "offline": offline,
         "batch_size": batch_size,
+        "max_memory": max_memory,
         "num_beams": num_beams,
         "max_new_tokens": max_new_tokens,
     }

@@ -17,6 +17,7 @@ from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Hypothesis, Segment
 from ..reduction import reducing
+from .ceiling import Ceiling
 from .continuous import Continuous
 from .memory import Room
 from .reducer import reducer
@@ -49,11 +50,15 @@ class Engine:
             named = config.reduction.method
             raise UsageError(f"{named} needs the encoder's attention; {lm.name} has none")
         self.runner = Runner(lm, config, self.reducer)
+        self._ceiling = Ceiling(lm.device, config.max_memory)
         self._exit = ExitStack()
         self.reducer.check(self.reach)
 
     def __enter__(self) -> Self:
-        self._exit.enter_context(reducing(self.lm.decoder))
+        with ExitStack() as undo:
+            undo.enter_context(reducing(self.lm.decoder))
+            undo.enter_context(self._ceiling)
+            self._exit = undo.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -66,7 +71,8 @@ class Engine:
         bounded look-ahead.
         """
         rows = self.config.batch_size
-        room = Room.on(self.lm.device) if rows is None else Room(None)
+        ceiling = self._ceiling
+        room = Room(None, ceiling) if rows else Room.on(self.lm.device, ceiling)
         if rows is None:
             greedy, beams = _CPU_ROWS if self.lm.device.type == "cpu" else _GPU_ROWS
             rows = greedy if self.config.num_beams == 1 else beams
