@@ -54,6 +54,7 @@ class Segment:
         sample_rate: Hz.
         question: the recording's own, where the run has none for all of them.
         speech: seconds of it that were taken for speech; None = nobody looked, all of it.
+        features: what the model's adapter made of each window of it beforehand, if anything.
     """
 
     recording_id: str
@@ -63,6 +64,7 @@ class Segment:
     sample_rate: int = 16_000
     question: str | None = None
     speech: Seconds | None = None
+    features: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def duration(self) -> Seconds:

@@ -178,6 +178,36 @@ ChunkLength = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="local (this process) | ray (workers on this or many machines).",
+        rich_help_panel=MACHINE,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="A",
+        help="Ray cluster, as in auto or ray://head:10001. Default: start one here.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Models of --engine ray.", rich_help_panel=MACHINE),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        metavar="G",
+        help="GPUs of each, may be a fraction. Default: 1 if the cluster has any.",
+        rich_help_panel=MACHINE,
+    ),
+]
 OutputDir = Annotated[
     Path | None,
     typer.Option(

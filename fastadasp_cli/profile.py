@@ -90,7 +90,7 @@ def _show(
     recording = _one(name)
     config = _asking(config, recording)
     lm = rooms.load(config)
-    segments = list(rooms.reader(config, lm.facts)(recording, lambda: None))
+    segments = list(rooms.reader(config, lm)(recording, lambda: None))
     if not segments:
         raise FastAdaSPError(f"{name}: there is nothing to hear in it")
     rows = measure(lm, segments, config, cuts, widths)

@@ -22,6 +22,7 @@ from .continuous import Continuous
 from .memory import Room
 from .reducer import reducer
 from .runner import Runner
+from .windows import longest_prompt
 
 # more rows than these bring no more speed; greedy and with beams
 _CPU_ROWS, _GPU_ROWS = (16, 8), (128, 32)
@@ -89,6 +90,8 @@ class Engine:
         """Largest cut on the longest prompt of this model."""
         facts = self.lm.facts
         before, after = self.runner.prompt(None)
-        audio = int(facts.max_seconds * facts.tokens_per_second)
+        whole = self.config.segment == "whole"
+        seconds = longest_prompt(self.lm) if whole else facts.max_seconds
+        audio = int(seconds * facts.tokens_per_second)
         longest = PromptLengths(len(before), audio, len(after))
         return self.reducer.solve(longest, 1.0).reduction

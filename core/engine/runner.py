@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..errors import first_line
+from ..errors import TranscriptionError, first_line
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
@@ -25,6 +25,7 @@ from .loops import TIMES, looped
 from .memory import row_bytes
 from .prompts import Prompts, encoder_scores
 from .reducer import Reducer
+from .windows import encode, longest_prompt, positions
 
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
 _LOOP = "repetition"
@@ -66,7 +67,17 @@ class Runner:
         return self._texts[question]
 
     def job(self, segment: Segment) -> Job:
-        """What a segment will ask for."""
+        """What a segment will ask for.
+
+        Raises:
+            TranscriptionError: it is longer than one prompt may be.
+        """
+        longest = longest_prompt(self.lm)
+        if segment.duration > longest:
+            raise TranscriptionError(
+                f"{segment.duration:.0f} s are more than the {longest:.0f} s that {self.lm.name} "
+                "takes in one prompt: use --segment vad"
+            )
         before, after = self.prompt(segment.question)
         audio = max(1, int(segment.duration * self.lm.facts.tokens_per_second))
         lengths = PromptLengths(len(before), audio, len(after))
@@ -82,8 +93,7 @@ class Runner:
         Raises:
             TranscriptionError: a segment is longer than the model's window.
         """
-        samples = [segment.samples for segment in segments]
-        encoded = self.lm.encode(samples, self._reducer.needs_encoder)
+        encoded, flops = encode(self.lm, segments, self._reducer.needs_encoder)
         texts = [self.prompt(segment.question) for segment in segments]
         pairs = list(zip(texts, encoded.tokens, strict=True))
         return Prompts(
@@ -92,7 +102,7 @@ class Runner:
                 PromptLengths(len(before), len(row), len(after)) for (before, after), row in pairs
             ],
             scores=encoder_scores(encoded),
-            encoder_flops=encoded.flops,
+            encoder_flops=flops,
         )
 
     @torch.inference_mode()
@@ -106,9 +116,9 @@ class Runner:
         reducer = reducer or self._reducer
         self.clock.lap()
         ready = self.prepare([job.segment for job in jobs])
-        for job, lengths in zip(jobs, ready.lengths, strict=True):
+        for job, lengths, flops in zip(jobs, ready.lengths, ready.encoder_flops, strict=True):
             job.prompt, job.budget = lengths, reducer.solve(lengths, reducer.target)
-            job.encoder_flops, job.company = ready.encoder_flops, max(job.company, len(jobs))
+            job.encoder_flops, job.company = flops, max(job.company, len(jobs))
         encode = self.clock.lap()
         counts = [reducer.counts(job.budget) for job in jobs]
         start = prefill(
@@ -200,6 +210,8 @@ class Runner:
         warnings = []
         if job.budget.capped:
             warnings.append(f"reduction_capped:{job.budget.reduction:.3f}")
+        if 0 < positions(self.lm) < job.prompt.total + len(answer.ids):
+            warnings.append(f"beyond_context:{job.prompt.total + len(answer.ids)}")
         if not answer.ended:
             warnings.append("max_tokens_reached")
         if loop:

@@ -147,7 +147,7 @@ class _Whole:
     def push(self, block: Waveform, tape: Tape) -> Iterator[Stretch]:
         if self._window is not None and tape.end > round(self._window * self._rate):
             raise MediaError(
-                f"longer than the model's window of {self._window:g} s: use --segment vad"
+                f"longer than the {self._window:g} s that fit in one prompt: use --segment vad"
             )
         yield from ()
 
