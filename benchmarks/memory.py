@@ -68,6 +68,7 @@ class NoModel(Rooms):
         facts = SimpleNamespace(sample_rate=16_000, max_seconds=30.0, chunk_seconds=5)
         model = SimpleNamespace(
             facts=facts,
+            features=lambda window: window,
             revision=None,
             decoder_shape=SimpleNamespace(layers=8),
             device="cpu",

@@ -148,7 +148,16 @@ MaxMemory = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
-NumBeams = Annotated[
+NumSeconds = Annotated[
+    str | None,
+    typer.Option(
+        "--seconds",
+        metavar="LIST",
+        help="Lengths, as in 30,120,240: one prompt each, of the recording again and again.",
+        show_default=False,
+    ),
+]
+Beams = Annotated[
     int,
     typer.Option("--num-beams", metavar="N", help="Beams of the search.", rich_help_panel=MACHINE),
 ]

@@ -162,7 +162,7 @@ def _runner(cluster: Cluster | None) -> Callable[..., Report]:
         return run_here
     from core.cluster import run as run_there
 
-    return partial(run_there, cluster=cluster)
+    return partial(run_there, cluster)
 
 
 def _sink(config: RunConfig, output: OutputConfig) -> AbstractContextManager[Any]:
