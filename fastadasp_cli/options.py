@@ -148,16 +148,7 @@ MaxMemory = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
-NumSeconds = Annotated[
-    str | None,
-    typer.Option(
-        "--seconds",
-        metavar="LIST",
-        help="Lengths, as in 30,120,240: one prompt each, of the recording again and again.",
-        show_default=False,
-    ),
-]
-Beams = Annotated[
+NumBeams = Annotated[
     int,
     typer.Option("--num-beams", metavar="N", help="Beams of the search.", rich_help_panel=MACHINE),
 ]
@@ -272,6 +263,15 @@ Recording = Annotated[str, typer.Argument(metavar="FILE", help="One recording.")
 Levels = Annotated[
     str,
     typer.Option("--reduce", metavar="LIST", help="Cuts to compare, with commas; 0 is full."),
+]
+Seconds = Annotated[
+    str | None,
+    typer.Option(
+        "--seconds",
+        metavar="LIST",
+        help="Lengths, as in 30,120,240: one prompt each, of the recording again and again.",
+        show_default=False,
+    ),
 ]
 Beams = Annotated[
     str, typer.Option("--num-beams", metavar="LIST", help="Numbers of beams, with commas.")
