@@ -43,7 +43,7 @@ SPEECH, SHORT = EXAMPLES / "long.ogg", EXAMPLES / "station.mp3"
 ROWS = 16
 CPU = torch.device("cpu")
 SENTENCE = "the quick brown fox jumps over the lazy dog and comes home late"
-COST = Cost(*[1.5] * 4, *[10**9 + 7] * 14)
+COST = Cost(1.5, 1.5, 1.5, 1.5, *[10**9 + 7] * 14)
 
 
 class Echo:
