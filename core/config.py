@@ -100,6 +100,7 @@ class RunConfig:
         hash: know recordings by their content, not only by size and time of change.
         model_revision: which weights, see `core.pinning`; None = not looked up.
         method_digest: of a method's own file, see `core.pinning`.
+        max_memory: bytes to stay under, of the GPU or else of the process; None = what there is.
     """
 
     task: str
@@ -122,6 +123,7 @@ class RunConfig:
     hash: bool = False
     model_revision: str | None = None
     method_digest: str | None = None
+    max_memory: int | None = None
 
     @property
     def asks_each(self) -> bool:
@@ -135,7 +137,15 @@ class RunConfig:
         A model folder counts by its place on the disk, so two ways to write it are one; a method's
         file by what is in it.
         """
-        harmless = ("preset", "overrides", "device", "batch_size", "offline", "hash")
+        harmless = (
+            "preset",
+            "overrides",
+            "device",
+            "batch_size",
+            "offline",
+            "hash",
+            "max_memory",
+        )
         settings = {key: value for key, value in asdict(self).items() if key not in harmless}
         if Path(self.model).is_dir():
             settings["model"] = str(Path(self.model).resolve())

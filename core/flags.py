@@ -57,6 +57,7 @@ class Flags(TypedDict, total=False):
     chunk_length: float | None
     offline: bool | None
     hash: bool | None
+    max_memory: int | str | None
 
 
 def resolve(**flags: Unpack[Flags]) -> RunConfig:
@@ -97,6 +98,7 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
         chunk_length=chunk_length,
         offline=bool(said.get("offline", False)),
         hash=bool(said.get("hash", False)),
+        max_memory=_bytes(said.get("max_memory")),
     )
 
 
@@ -229,3 +231,13 @@ def _batch_size(value: int | str) -> int | None:
     if not str(value).isdecimal() or int(value) < 1:
         raise UsageError(f"--batch-size {value}: give auto or a number from 1 up")
     return int(value)
+
+
+def _bytes(value: int | str | None) -> int | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if size < 1:
+        raise UsageError(f"--max-memory {value}: give a size such as 8G or 500M")
+    return size

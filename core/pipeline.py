@@ -36,7 +36,7 @@ from .stages import Rooms, Stages, Transcriber
 from .template import template_of
 
 if TYPE_CHECKING:
-    from .models.base import Facts, SpeechLM
+    from .models.base import SpeechLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,15 @@ def run(
     return _Run(config, sink, fail_fast, on_event, stages or Rooms()).go(iter(recordings))
 
 
+def hopeless(config: RunConfig, recording: Recording) -> Failure | None:
+    """Why a recording can be given up before it is opened."""
+    if recording.error is not None:
+        return Failure("MediaError", recording.error)
+    if config.asks_each and not recording.question:
+        return Failure("UsageError", "the manifest asks no question about it")
+    return None
+
+
 @dataclass
 class _InFlight:
     """A recording whose segments are on their way."""
@@ -138,7 +147,7 @@ class _Run:
                 model, engine = self._start()
                 begun = time.perf_counter()
                 with engine as entered:
-                    self._work(model.facts, entered, chain(unusable, [first], todo))
+                    self._work(model, entered, chain(unusable, [first], todo))
         return replace(self._report, wall_s=time.perf_counter() - begun)
 
     def _on_event(self, event: Event) -> None:
@@ -151,8 +160,8 @@ class _Run:
         self._on_event(Event("started", record=self._template))
         return model, engine
 
-    def _work(self, facts: Facts, engine: Transcriber, todo: Iterator[Recording]) -> None:
-        read = self._stages.reader(self._config, facts)
+    def _work(self, model: SpeechLM, engine: Transcriber, todo: Iterator[Recording]) -> None:
+        read = self._stages.reader(self._config, model)
         with ReadAhead(self._usable(todo), read) as readings:
             for answer in engine.transcribe(self._segments(readings)):
                 self._take(answer)
@@ -173,7 +182,7 @@ class _Run:
     def _usable(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
         """Recordings that can be tried; the others get their record here."""
         for recording in recordings:
-            if (failure := self._hopeless(recording)) is None:
+            if (failure := hopeless(self._config, recording)) is None:
                 yield recording
             else:
                 source = self._sources.pop(recording.id, Source())
@@ -183,16 +192,8 @@ class _Run:
     def _asked(self, recording: Recording) -> str | None:
         return recording.question if self._config.asks_each else self._config.question
 
-    def _hopeless(self, recording: Recording) -> Failure | None:
-        """Why a recording can be given up before it is opened."""
-        if recording.error is not None:
-            return Failure("MediaError", recording.error)
-        if self._config.asks_each and not recording.question:
-            return Failure("UsageError", "the manifest asks no question about it")
-        return None
-
     def _set_aside(self, recording: Recording, unusable: list[Recording]) -> bool:
-        if self._hopeless(recording) is None:
+        if hopeless(self._config, recording) is None:
             return False
         unusable.append(recording)
         return True
@@ -248,7 +249,6 @@ def _heard(flight: _InFlight) -> Heard:
     return replace(
         heard,
         audio_s=cut.audio_s,
-        heard_s=cut.heard_s,
         load_s=cut.load_s,
         segment_s=cut.segment_s,
         warnings=cut.warnings,

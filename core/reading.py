@@ -19,8 +19,9 @@ from .errors import FastAdaSPError, StartError, UsageError
 from .records import Failure, Recording, Seconds, Segment
 
 WORKERS = 2
-FILES_AHEAD = 8
+FILES_AHEAD = 32  # half of a window of the engine: short files must not make the model wait
 SEGMENTS_AHEAD = 8
+SECONDS_AHEAD = 600.0  # of sound in all queues, 38 MB at 16 kHz
 _STOP_CHECK_S = 0.1
 _PATIENCE_S = 10.0  # far more than a block of sound takes
 
@@ -31,10 +32,6 @@ class Cut(Protocol):
     @property
     def audio_s(self) -> Seconds:
         """Seconds decoded."""
-
-    @property
-    def heard_s(self) -> Seconds:
-        """Seconds in the segments."""
 
     @property
     def load_s(self) -> Seconds:
@@ -67,18 +64,20 @@ class Reading:
         fatal: an error that the whole run must end with.
     """
 
-    def __init__(self, recording: Recording, stop: threading.Event) -> None:
+    def __init__(self, recording: Recording, ahead: _Ahead) -> None:
         """Nothing is read yet."""
         self.recording = recording
         self.cut: Cut | None = None
         self.failure: Failure | None = None
         self.fatal: FastAdaSPError | None = None
-        self._stop = stop
+        self._ahead = ahead
         self._queue: Queue[Segment | None] = Queue(SEGMENTS_AHEAD)
 
     def __iter__(self) -> Iterator[Segment]:
         """Segments in order, each as soon as it is cut."""
+        self._ahead.head = self
         while (segment := self._queue.get()) is not None:
+            self._ahead.add(-segment.duration)
             yield segment
         if self.fatal is not None:
             raise self.fatal
@@ -107,17 +106,41 @@ class Reading:
             return
 
     def _check(self) -> None:
-        if self._stop.is_set():
+        if self._ahead.stop.is_set():
             raise _Stopped
 
     def _put(self, item: Segment | None) -> None:
-        while not self._stop.is_set():
+        stop = self._ahead.stop
+        while not stop.is_set():
+            # files are begun in order, so the one that is waited for always goes on
+            if item is not None and self._ahead.full and self._ahead.head is not self:
+                stop.wait(_STOP_CHECK_S)
+                continue
             try:
                 self._queue.put(item, timeout=_STOP_CHECK_S)
             except Full:
                 continue
+            self._ahead.add(item.duration if item is not None else 0.0)
             return
         raise _Stopped
+
+
+class _Ahead:
+    """What all readings share: the end of the run, who is waited for, seconds in their queues."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.head: Reading | None = None
+        self._lock = threading.Lock()
+        self._seconds = 0.0
+
+    @property
+    def full(self) -> bool:
+        return self._seconds >= SECONDS_AHEAD
+
+    def add(self, seconds: Seconds) -> None:
+        with self._lock:
+            self._seconds += seconds
 
 
 class _Stopped(Exception):
@@ -136,7 +159,7 @@ class ReadAhead:
         """Nothing starts before the context is entered."""
         self._recordings = iter(recordings)
         self._read = read
-        self._stop = threading.Event()
+        self._ahead = _Ahead()
         self._jobs: SimpleQueue[Reading | None] = SimpleQueue()
         # daemons, so that a hanging file cannot keep the process alive
         self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
@@ -157,7 +180,7 @@ class ReadAhead:
 
         The interpreter aborts when it ends while a decoder is at work in a thread.
         """
-        self._stop.set()
+        self._ahead.stop.set()
         for _ in self._workers:
             self._jobs.put(None)
         deadline = time.monotonic() + _PATIENCE_S
@@ -168,7 +191,7 @@ class ReadAhead:
         """Readings, the first ones already being filled."""
         ahead: deque[Reading] = deque()
         for recording in self._recordings:
-            reading = Reading(recording, self._stop)
+            reading = Reading(recording, self._ahead)
             self._jobs.put(reading)
             ahead.append(reading)
             if len(ahead) == FILES_AHEAD:
@@ -176,5 +199,5 @@ class ReadAhead:
         yield from ahead
 
     def _work(self) -> None:
-        while (reading := self._jobs.get()) is not None and not self._stop.is_set():
+        while (reading := self._jobs.get()) is not None and not self._ahead.stop.is_set():
             reading.fill(self._read)

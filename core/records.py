@@ -53,6 +53,8 @@ class Segment:
         samples: mono waveform in [-1, 1], shape (n,), at `sample_rate`.
         sample_rate: Hz.
         question: the recording's own, where the run has none for all of them.
+        speech: seconds of it that were taken for speech; None = nobody looked, all of it.
+        features: what the model's adapter made of each window of it beforehand, if anything.
     """
 
     recording_id: str
@@ -61,6 +63,8 @@ class Segment:
     samples: Waveform = field(repr=False)
     sample_rate: int = 16_000
     question: str | None = None
+    speech: Seconds | None = None
+    features: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def duration(self) -> Seconds:
@@ -116,6 +120,8 @@ class Hypothesis:
         batch_size: most segments, itself included, that went through the model together with it.
         warnings: names such as `reduction_capped:0.41`, `repetition_retried`, `max_tokens_reached`.
         error: one line when the segment could not be transcribed, else None.
+        finished: whether the text ended with the model's own end token and not in a loop.
+        speech: seconds of speech in the segment; None = all of it.
     """
 
     recording_id: str
@@ -127,6 +133,13 @@ class Hypothesis:
     batch_size: int = 1
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    finished: bool = True
+    speech: Seconds | None = None
+
+    @property
+    def speech_s(self) -> Seconds:
+        """Seconds of speech that it answers for."""
+        return self.end - self.start if self.speech is None else self.speech
 
 
 @dataclass(frozen=True, slots=True)

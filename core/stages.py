@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .config import RunConfig
 from .errors import UsageError
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from .models.base import Facts, SpeechLM
 
 Item = TypeVar("Item")
+
+Hear = Callable[[Waveform], tuple[Any, ...]]
 
 _OUTGROW = 1.5
 
@@ -40,8 +44,8 @@ class Stages(Protocol):
     def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
         """Load the model and set up the engine."""
 
-    def reader(self, config: RunConfig, facts: Facts) -> Read:
-        """What decodes and cuts one recording for this model."""
+    def reader(self, config: RunConfig, model: SpeechLM) -> Read:
+        """What decodes and cuts one recording for this model, and makes its features."""
 
     def source(self, recording: Recording, hashed: bool) -> Source:
         """Identity of the file, with its content when `hashed`."""
@@ -72,10 +76,13 @@ class Rooms:
             revision=config.model_revision,
         )
 
-    def reader(self, config: RunConfig, facts: Facts) -> Read:
-        """Decode at the model's rate, cut under its window."""
-        cutting = _cutting(config, facts)
-        return lambda recording, check: Pieces(recording, cutting, check)
+    def reader(self, config: RunConfig, model: SpeechLM) -> Read:
+        """Decode at the model's rate, cut under its window, make its features."""
+        from .engine.windows import hear, longest_prompt
+
+        whole = longest_prompt(model) if config.segment == "whole" else None
+        cutting = _cutting(config, model.facts, whole)
+        return lambda recording, check: Pieces(recording, cutting, check, partial(hear, model))
 
     def source(self, recording: Recording, hashed: bool) -> Source:
         """Size and time of the file, and its content when `hashed`."""
@@ -85,10 +92,19 @@ class Rooms:
 
 
 class Pieces:
-    """The segments of one recording, with a stopwatch on decoding and on cutting."""
+    """The segments of one recording, with a stopwatch on decoding and on cutting.
 
-    def __init__(self, recording: Recording, cutting: Cutting, check: Callable[[], None]) -> None:
-        """Open nothing yet; `check` is called at every block."""
+    Args:
+        recording: which one; it is not opened yet.
+        cutting: how to cut.
+        check: called at every block.
+        hear: makes a segment's features.
+    """
+
+    def __init__(
+        self, recording: Recording, cutting: Cutting, check: Callable[[], None], hear: Hear
+    ) -> None:
+        """Open nothing yet."""
         from .media.apart import decode_apart
         from .media.segment import Segmenter
 
@@ -98,20 +114,17 @@ class Pieces:
         blocks = decode_apart(recording.path, cutting.sample_rate, self._notes.append)
         timed = _checked(self._decoding.timed(blocks), check)
         self._segmenter = Segmenter(timed, recording.id, cutting)
+        self._hear = hear
 
     def __iter__(self) -> Iterator[Segment]:
         """Decode and cut as the segments are drawn."""
-        return self._drawing.timed(self._segmenter)
+        heard = (replace(one, features=self._hear(one.samples)) for one in self._segmenter)
+        return self._drawing.timed(heard)
 
     @property
     def audio_s(self) -> Seconds:
         """Seconds decoded."""
         return self._segmenter.audio_seconds
-
-    @property
-    def heard_s(self) -> Seconds:
-        """Seconds in the segments."""
-        return self._segmenter.segment_seconds
 
     @property
     def load_s(self) -> Seconds:
@@ -120,7 +133,7 @@ class Pieces:
 
     @property
     def segment_s(self) -> Seconds:
-        """Time taken by finding speech and cutting."""
+        """Time taken by finding speech, cutting and making features."""
         return self._drawing.seconds - self._decoding.seconds
 
     @property
@@ -154,7 +167,7 @@ class _Stopwatch:
             yield item
 
 
-def _cutting(config: RunConfig, facts: Facts) -> Cutting:
+def _cutting(config: RunConfig, facts: Facts, whole: Seconds | None = None) -> Cutting:
     from .media.segment import Cutting, Mode
 
     longest = facts.max_seconds
@@ -166,7 +179,7 @@ def _cutting(config: RunConfig, facts: Facts) -> Cutting:
     target = config.chunk_length or facts.chunk_seconds or longest
     window = target
     if config.segment == "whole":
-        window = longest
+        window = whole or longest
     elif config.segment == "vad" and config.chunk_length is None:
         # speech without a pause may outgrow what the model does best, rather than be cut in a word
         window = min(longest, _OUTGROW * target)

@@ -139,6 +139,15 @@ BatchSize = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Stay under this, as in 8G: memory of the GPU, or of the process on a CPU.",
+        rich_help_panel=MACHINE,
+    ),
+]
 NumBeams = Annotated[
     int,
     typer.Option("--num-beams", metavar="N", help="Beams of the search.", rich_help_panel=MACHINE),
@@ -167,6 +176,36 @@ ChunkLength = Annotated[
         metavar="SECONDS",
         help="Longest segment; by the model when left out.",
         rich_help_panel=WHAT,
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="local (this process) | ray (workers on this or many machines).",
+        rich_help_panel=MACHINE,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="A",
+        help="Ray cluster, as in auto or ray://head:10001. Default: start one here.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Models of --engine ray.", rich_help_panel=MACHINE),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        metavar="G",
+        help="GPUs of each, may be a fraction. Default: 1 if the cluster has any.",
+        rich_help_panel=MACHINE,
     ),
 ]
 OutputDir = Annotated[
@@ -241,6 +280,15 @@ Recording = Annotated[str, typer.Argument(metavar="FILE", help="One recording.")
 Levels = Annotated[
     str,
     typer.Option("--reduce", metavar="LIST", help="Cuts to compare, with commas; 0 is full."),
+]
+Seconds = Annotated[
+    str | None,
+    typer.Option(
+        "--seconds",
+        metavar="LIST",
+        help="Lengths, as in 30,120,240: one prompt each, of the recording again and again.",
+        show_default=False,
+    ),
 ]
 Beams = Annotated[
     str, typer.Option("--num-beams", metavar="LIST", help="Numbers of beams, with commas.")

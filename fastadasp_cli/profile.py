@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -20,6 +20,7 @@ from .run import prepare
 if TYPE_CHECKING:
     from core.engine.profile import CostRow
     from core.records import Recording, Segment
+    from core.stages import Rooms
 
 
 def profile(
@@ -33,6 +34,7 @@ def profile(
     prompt: opt.Prompt = None,
     segment: opt.Segment = None,
     chunk_length: opt.ChunkLength = None,
+    seconds: opt.Seconds = None,
     preset: opt.Preset = None,
     method: opt.Method = None,
     schedule: opt.Schedule = None,
@@ -49,13 +51,14 @@ def profile(
     """The cost table of one recording: FLOPs, time, tokens per second, memory."""
     cuts = opt.numbers("--reduce", levels, float)
     widths = opt.numbers("--num-beams", beams, int)
+    lengths = _lengths(seconds, segment)
     flags: Flags = {
         "task": task,
         "lang": lang,
         "language": language,
         "question": question,
         "prompt": prompt,
-        "segment": segment,
+        "segment": "whole" if lengths else segment,
         "chunk_length": chunk_length,
         "preset": preset,
         "method": method,
@@ -69,7 +72,8 @@ def profile(
         "max_new_tokens": max_new_tokens,
     }
     prepare(offline=offline, verbose=verbose)
-    _show(recording, _config(flags, cuts, widths), cuts, widths, as_json)
+    config = _config(flags, cuts, widths)
+    _show(recording, config, Asked(cuts, widths, lengths), as_json)
 
 
 def _config(flags: Flags, cuts: Sequence[float], widths: Sequence[int]) -> RunConfig:
@@ -80,31 +84,80 @@ def _config(flags: Flags, cuts: Sequence[float], widths: Sequence[int]) -> RunCo
     return max((resolve(**one) for one in asked), key=lambda config: config.reduction.reduce)
 
 
-def _show(
-    name: str, config: RunConfig, cuts: Sequence[float], widths: Sequence[int], as_json: bool
-) -> None:
-    from core.engine.profile import profile as measure
+class Asked(NamedTuple):
+    """Which rows the table is to have: every level with every width, at every length."""
+
+    cuts: Sequence[float]
+    widths: Sequence[int]
+    lengths: Sequence[float]
+
+
+def _lengths(seconds: str | None, segment: str | None) -> tuple[float, ...]:
+    found = opt.numbers("--seconds", seconds, float)
+    if any(one < 1 for one in found):
+        raise UsageError(f"--seconds {seconds}: give lengths of at least 1 second")
+    if found and segment not in (None, "whole"):
+        raise UsageError(
+            f"--seconds makes one prompt of each length: leave out --segment {segment}"
+        )
+    return found
+
+
+def _show(name: str, config: RunConfig, asked: Asked, as_json: bool) -> None:
     from core.stages import Rooms
 
     rooms = Rooms()
     recording = _one(name)
     config = _asking(config, recording)
     lm = rooms.load(config)
-    segments = list(rooms.reader(config, lm.facts)(recording, lambda: None))
-    if not segments:
+    heard = _heard(rooms, config, lm, recording, asked.lengths)
+    if not heard[0]:
         raise FastAdaSPError(f"{name}: there is nothing to hear in it")
-    rows = measure(lm, segments, config, cuts, widths)
-    about = _about(name, config, lm, segments)
+    about = _about(name, config, lm, heard[-1])
+    rows = [row for segments in heard for row in _rows(lm, segments, config, asked)]
     if as_json:
-        about["rows"] = [row.to_json() for row in rows]
+        about["rows"] = [{"seconds": seconds, **row.to_json()} for seconds, row in rows]
         typer.echo(json.dumps(about, ensure_ascii=False))
         return
     words = [f"{key} {value}" for key, value in about.items() if value is not None]
     measured = "KV cut" if config.reduction.cuts_cache else "cut"
     columns = {name: cell for name, cell in _COLUMNS.items() if name not in _CUTS - {measured}}
-    console.table(
-        ", ".join(words), tuple(columns), [[cell(row) for cell in columns.values()] for row in rows]
-    )
+    cells = [[f"{one:g}", *(cell(row) for cell in columns.values())] for one, row in rows]
+    named = ("audio s", *columns)
+    if not asked.lengths:
+        named, cells = named[1:], [row[1:] for row in cells]
+    console.table(", ".join(words), named, cells)
+
+
+def _rows(
+    lm: Any, segments: Sequence[Segment], config: RunConfig, asked: Asked
+) -> list[tuple[float, CostRow]]:
+    from core.engine.profile import profile as measure
+
+    seconds = round(sum(segment.duration for segment in segments), 3)
+    rows = measure(lm, segments, config, asked.cuts, asked.widths)
+    return [(seconds, row) for row in rows]
+
+
+def _heard(
+    rooms: Rooms, config: RunConfig, lm: Any, recording: Recording, lengths: Sequence[float]
+) -> list[list[Segment]]:
+    """Segments of the recording; with lengths one each, of its sound again and again."""
+    if not lengths:
+        return [list(rooms.reader(config, lm)(recording, lambda: None))]
+    import numpy as np
+
+    from core.media.decode import decode
+    from core.records import Segment
+
+    rate = lm.facts.sample_rate
+    sound = np.concatenate(list(decode(recording.path, rate)) or [np.zeros(0, np.float32)])
+    if not len(sound):
+        return [[]]
+    return [
+        [Segment(recording.id, 0, 0.0, np.resize(sound, round(one * rate)), rate)]
+        for one in lengths
+    ]
 
 
 def _one(name: str) -> Any:

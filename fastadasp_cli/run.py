@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from core.config import OutputConfig, RunConfig
+from core.errors import UsageError
 from core.flags import Flags, notices, resolve, resolve_output
+from core.reduction_flags import choice
 
 from . import console
 from . import options as opt
 from .interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from core.cluster import Cluster
+    from core.records import Report
 
 
 def run(
@@ -38,8 +45,13 @@ def run(
     dtype: opt.Dtype = "auto",
     offline: opt.Offline = False,
     batch_size: opt.BatchSize = "auto",
+    max_memory: opt.MaxMemory = None,
     num_beams: opt.NumBeams = 1,
     max_new_tokens: opt.MaxNewTokens = None,
+    engine: opt.Engine = "local",
+    ray_address: opt.RayAddress = None,
+    workers: opt.Workers = None,
+    gpus_per_worker: opt.GpusPerWorker = None,
     output_dir: opt.OutputDir = None,
     format_: opt.Format = "jsonl",
     shard: opt.Shard = None,
@@ -75,6 +87,7 @@ def run(
         "dtype": dtype,
         "offline": offline,
         "batch_size": batch_size,
+        "max_memory": max_memory,
         "num_beams": num_beams,
         "max_new_tokens": max_new_tokens,
         "hash": hash_,
@@ -91,10 +104,30 @@ def run(
     )
     prepare(offline=offline, verbose=verbose)
     config = resolve(**flags)
+    cluster = _cluster(engine, ray_address, workers, gpus_per_worker)
     if not quiet:
         for text in notices(**flags):
             console.warn(text)
-    raise typer.Exit(_work(inputs, config, output))
+    raise typer.Exit(_work(inputs, config, output, cluster))
+
+
+def _cluster(
+    engine: str, address: str | None, workers: int | None, gpus: float | None
+) -> Cluster | None:
+    """Where workers run; None for a run in this process."""
+    if choice("--engine", engine, ("local", "ray")) == "local":
+        if (address, workers, gpus) != (None, None, None):
+            raise UsageError(
+                "--ray-address, --workers and --gpus-per-worker go with --engine ray: add it"
+            )
+        return None
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: must be at least 1")
+    if gpus is not None and gpus < 0:
+        raise UsageError(f"--gpus-per-worker {gpus:g}: must not be below 0")
+    from core.cluster import Cluster
+
+    return Cluster(address, workers or 1, gpus)
 
 
 def prepare(*, offline: bool, verbose: bool) -> None:
@@ -105,8 +138,9 @@ def prepare(*, offline: bool, verbose: bool) -> None:
         console.hush_libraries()
 
 
-def _work(inputs: Sequence[str], config: RunConfig, output: OutputConfig) -> int:
-    from core import pipeline
+def _work(
+    inputs: Sequence[str], config: RunConfig, output: OutputConfig, cluster: Cluster | None
+) -> int:
     from core.media.discover import discover
     from core.pinning import pinned
     from core.results.report import exit_code
@@ -114,7 +148,7 @@ def _work(inputs: Sequence[str], config: RunConfig, output: OutputConfig) -> int
 
     found = discover(inputs, stdin=sys.stdin.buffer, null=output.null)
     # paths from a pipe are used as they come; all else is counted first, for the bar and the names
-    recordings = found if "-" in inputs else list(found)
+    recordings = found if "-" in inputs and cluster is None else list(found)
     mine = share(recordings, output.shard)
     config = pinned(config)
     watcher = console.Watcher(output, len(mine) if isinstance(mine, list) else None)
@@ -122,7 +156,7 @@ def _work(inputs: Sequence[str], config: RunConfig, output: OutputConfig) -> int
         if isinstance(recordings, list):
             # a side file's name depends on all that share its stem, also in other shards
             sink.expect(recording.id for recording in recordings)
-        report = pipeline.run(
+        report = _runner(cluster)(
             config,
             mine,
             sink,
@@ -133,6 +167,16 @@ def _work(inputs: Sequence[str], config: RunConfig, output: OutputConfig) -> int
     if report.stopped:
         raise KeyboardInterrupt
     return exit_code(report)
+
+
+def _runner(cluster: Cluster | None) -> Callable[..., Report]:
+    if cluster is None:
+        from core.pipeline import run as run_here
+
+        return run_here
+    from core.cluster import run as run_there
+
+    return partial(run_there, cluster)
 
 
 def _sink(config: RunConfig, output: OutputConfig) -> AbstractContextManager[Any]:

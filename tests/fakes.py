@@ -3,15 +3,19 @@
 A line's text comes back as the answer. Lines that begin with `!` go wrong on purpose:
 `!media why` (the file breaks off), `!crash why` (a bug while reading), `!engine why` (the segment
 fails), `!warn name` (a warning), `!sleep seconds`, `!fatal why`,
-`!ask` (answers with the question).
+`!ask` (answers with the question), `!pid` (answers with the process), `!kill file` (the process
+dies; once, which the file remembers).
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +37,7 @@ class FakeCut:
 
     def __init__(self, recording: Recording, check: Callable[[], None]) -> None:
         self._recording = recording
-        self.audio_s = self.heard_s = 0.0
+        self.audio_s = 0.0
         self.load_s, self.segment_s = 0.01, 0.02
         self.warnings: tuple[str, ...] = ()
 
@@ -44,7 +48,6 @@ class FakeCut:
             _raise(text)
             samples = np.frombuffer(text.encode().ljust(80), np.uint8).astype(np.float32)
             self.audio_s += SECONDS
-            self.heard_s += SECONDS
             # the text travels as the samples, whatever their number they are two seconds
             yield Segment(self._recording.id, index, index * SECONDS, samples, len(samples) // 2)
 
@@ -79,6 +82,11 @@ class FakeEngine:
             time.sleep(float(why))
         if word == "!engine":
             answer |= {"text": "", "error": why}
+        if word == "!kill" and not Path(why).exists():
+            Path(why).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "!pid":
+            answer["text"] = str(os.getpid())
         if word == "!ask":
             answer["text"] = str(segment.question)
         if word == "!warn":

@@ -148,6 +148,8 @@ def test_start_layer_wins_and_must_exist() -> None:
         ({"chunk_length": 0.5}, "at least 1 second"),
         ({"segment": "words"}, "vad, fixed, whole"),
         ({"segment": "whole", "chunk_length": 20.0}, "leave out --chunk-length"),
+        ({"max_memory": "much"}, "such as 8G"),
+        ({"max_memory": "0G"}, "such as 8G"),
         ({"redcue": 0.3}, "settings are task"),
     ],
 )
@@ -184,6 +186,12 @@ def test_short_names_of_dtypes_and_devices() -> None:
     assert resolve(batch_size="auto").batch_size is None
 
 
+def test_sizes_of_memory() -> None:
+    sizes = [resolve(max_memory=size).max_memory for size in ("8G", "1.5gib", "500MB", 4096)]
+    assert sizes == [8 * 2**30, 3 * 2**29, 500 * 2**20, 4096]
+    assert resolve().max_memory is None
+
+
 CHANGES: list[dict[str, Any]] = [
     {"task": "ac"},
     {"language": "de"},
@@ -216,6 +224,7 @@ def test_the_hash_sees_what_changes_the_text(change: dict[str, Any]) -> None:
         {"offline": True},
         {"hash": True},
         {"preset": "asr-safe"},
+        {"max_memory": "8G"},
     ],
 )
 def test_the_hash_does_not_see_the_rest(same: dict[str, Any]) -> None:

@@ -283,7 +283,7 @@ def test_reading_ahead_is_bounded(corpus: Any) -> None:
         opened.append(recording.id)
         return Endless(recording, check)
 
-    files = {f"f{number:02d}": "\n".join(["word"] * 50) for number in range(40)}
+    files = {f"f{number:02d}": "\n".join(["word"] * 50) for number in range(80)}
     asked = 0
 
     def recordings() -> Iterator[Recording]:
@@ -300,6 +300,31 @@ def test_reading_ahead_is_bounded(corpus: Any) -> None:
         # each of the two workers waits with one segment in hand
         assert drawn <= reading.WORKERS * (reading.SEGMENTS_AHEAD + 1) + 1
         assert len(opened) == reading.WORKERS
+
+
+def test_reading_ahead_is_bounded_in_seconds_too(
+    corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "SECONDS_AHEAD", 10.0)
+    drawn = 0
+
+    class Counted(FakeCut):
+        def __iter__(self) -> Iterator[Segment]:
+            nonlocal drawn
+            for segment in super().__iter__():
+                drawn += 1
+                yield segment
+
+    files = {f"f{number:02d}": "one\ntwo\nthree" for number in range(20)}
+    with ReadAhead(corpus(**files), Counted) as ahead:
+        readings = iter(ahead)
+        first = next(readings)
+        time.sleep(0.3)
+        # five segments of two seconds, and one in hand of each worker
+        assert drawn <= 5 + 2 * reading.WORKERS
+        # and all of them come in the end, in order
+        assert len(list(first)) == 3
+        assert [len(list(one)) for one in readings] == [3] * 19
 
 
 def test_the_pipeline_itself_imports_no_torch() -> None:

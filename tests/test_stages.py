@@ -17,8 +17,20 @@ from core.records import Recording
 from core.stages import Rooms, _cutting, _Stopwatch
 
 
+def model(positions: int = 0) -> Any:
+    """A model whose features of a window are its loudest sample."""
+    text = SimpleNamespace(max_position_embeddings=positions)
+    return SimpleNamespace(
+        facts=facts(),
+        features=lambda wave: float(np.abs(wave).max()),
+        model=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text)),
+    )
+
+
 def facts(chunk_seconds: float | None = None) -> Any:
-    return SimpleNamespace(sample_rate=16_000, max_seconds=30.0, chunk_seconds=chunk_seconds)
+    return SimpleNamespace(
+        sample_rate=16_000, max_seconds=30.0, chunk_seconds=chunk_seconds, tokens_per_second=25.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,13 +66,13 @@ def tone(path: Path, seconds: float) -> Recording:
 
 
 def test_a_real_file_is_decoded_cut_and_timed(tmp_path: Path) -> None:
-    read = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), facts())
+    read = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), model())
     cut = read(tone(tmp_path / "a.wav", 5.0), lambda: None)
     pieces = list(cut)
     assert [round(piece.duration, 2) for piece in pieces] == [2.0, 2.0, 1.0]
     assert [piece.index for piece in pieces] == [0, 1, 2]
     assert cut.audio_s == pytest.approx(5.0, abs=0.01)
-    assert cut.heard_s == pytest.approx(5.0, abs=0.01)
+    assert sum(piece.speech for piece in pieces) == pytest.approx(5.0, abs=0.01)
     assert cut.load_s > 0
     assert cut.segment_s > 0
     assert cut.warnings == ()
@@ -69,16 +81,35 @@ def test_a_real_file_is_decoded_cut_and_timed(tmp_path: Path) -> None:
 def test_the_decoder_is_a_process_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apart.end_all()
     monkeypatch.setattr(apart, "_START", "serve = lambda: 1 / 0")
-    read = Rooms().reader(resolve(segment="fixed"), facts())
+    read = Rooms().reader(resolve(segment="fixed"), model())
     with pytest.raises(MediaError, match="crashed the decoder"):
         list(read(tone(tmp_path / "a.wav", 1.0), lambda: None))
+
+
+def test_features_are_made_while_reading(tmp_path: Path) -> None:
+    read = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), model())
+    for piece in read(tone(tmp_path / "a.wav", 5.0), lambda: None):
+        assert piece.features == (pytest.approx(np.abs(piece.samples).max()),)
+
+
+@pytest.mark.parametrize(("positions", "longest"), [(2048, 240), (0, 240), (8192, 327)])
+def test_a_whole_recording_may_fill_the_context(
+    tmp_path: Path, positions: int, longest: int
+) -> None:
+    read = Rooms().reader(resolve(segment="whole"), model(positions))
+    (piece,) = read(tone(tmp_path / "a.wav", longest - 1.0), lambda: None)
+    assert piece.duration == pytest.approx(longest - 1, abs=0.01)
+    # a window each of the encoder
+    assert len(piece.features) == -(-(longest - 1) // 30)
+    with pytest.raises(MediaError, match=f"longer than the {longest}"):
+        list(read(tone(tmp_path / "b.wav", longest + 2.0), lambda: None))
 
 
 def test_a_file_that_breaks_off_gives_what_it_has(tmp_path: Path) -> None:
     recording = tone(tmp_path / "a.wav", 5.0)
     data = recording.path.read_bytes()
     recording.path.write_bytes(data[: len(data) // 2])
-    cut = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), facts())(
+    cut = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), model())(
         recording, lambda: None
     )
     found = []
@@ -98,7 +129,7 @@ def test_reading_can_be_called_off_where_there_is_nothing_to_hear(tmp_path: Path
         if blocks == 2:
             raise KeyError("called off")
 
-    read = Rooms().reader(resolve(segment="fixed"), facts())
+    read = Rooms().reader(resolve(segment="fixed"), model())
     with pytest.raises(KeyError, match="called off"):
         list(read(Recording("a.wav", tmp_path / "a.wav"), check))
 

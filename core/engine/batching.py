@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 
 from .job import Job
 
 LOOK_AHEAD, MOST_AHEAD = 4, 128
 """Batches that are read before the first is formed, and segments that are read at the most."""
+
+SECONDS_AHEAD = 1800.0
+"""Of audio, after which no more segments are read: at 16 kHz they take 115 MB."""
 
 
 class Waiting:
@@ -44,7 +46,14 @@ class Waiting:
         """Whether anyone waits, after reading the next window if the last one is used up."""
         if self._window:
             return True
-        read = list(islice(self._source, self._size))
+        read: list[Job] = []
+        ahead = 0.0
+        while len(read) < self._size and ahead < SECONDS_AHEAD:
+            job = next(self._source, None)
+            if job is None:
+                break
+            read.append(job)
+            ahead += job.segment.duration
         read.sort(key=lambda job: job.segment.duration, reverse=self._longest_first)
         self._longest_first = not self._longest_first
         self._window.extend(read)

@@ -90,10 +90,11 @@ class Continuous:
         return len(rows) == 1 or (len(rows) <= most and self._room.holds(_wanted(rows)))
 
     def _start(self, group: list[Job]) -> None:
+        self._room.recover()
         try:
             start = self._runner.start(group)
-            if not self._mixes(start):
-                self._done.extend(self._runner.search(start, group))
+            found = [] if self._mixes(start) else self._runner.search(start, group)
+            self._room.check()
         except Exception as error:
             if len(group) == 1 or out_of_memory(error):
                 self._back_off(group, self._under_way, error)
@@ -105,6 +106,7 @@ class Continuous:
             self._start(group[half:])
             return
         self._room.settle()
+        self._done.extend(found)
         if self._mixes(start):
             self._join(start, group)
 
@@ -117,6 +119,7 @@ class Continuous:
         try:
             with torch.inference_mode():
                 rows = self._pool.join(start, [job.cap for job in group])
+            self._room.check()
         except Exception as error:
             self._start_over(error)
             return
@@ -132,6 +135,7 @@ class Continuous:
         try:
             with torch.inference_mode():
                 self._pool.step()
+            self._room.check()
         except Exception as error:
             self._start_over(error)
             return

@@ -109,9 +109,20 @@ def peak_bytes(device: torch.device) -> int:
     """Most memory held since `reset_peak`: of the device on CUDA, else of the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    return _process_bytes("VmHWM")
+
+
+def held_bytes(device: torch.device) -> int:
+    """Memory held now: of the device on CUDA, else of the process (its peak where it is mute)."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return _process_bytes("VmRSS")
+
+
+def _process_bytes(name: str) -> int:
     try:
         lines = _STATUS.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
     except (OSError, StopIteration):
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -17,10 +17,12 @@ from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Hypothesis, Segment
 from ..reduction import reducing, why_not
+from .ceiling import Ceiling
 from .continuous import Continuous
 from .memory import Room
 from .reducer import reducer
 from .runner import Runner
+from .windows import longest_prompt
 
 # more rows than these bring no more speed; greedy and with beams
 _CPU_ROWS, _GPU_ROWS = (16, 8), (128, 32)
@@ -52,11 +54,15 @@ class Engine:
         if self.target or config.reduction.threshold is not None:
             _check_decoder(lm)
         self.runner = Runner(lm, config, self.reducer)
+        self._ceiling = Ceiling(lm.device, config.max_memory)
         self._exit = ExitStack()
         self.reducer.check(self.reach)
 
     def __enter__(self) -> Self:
-        self._exit.enter_context(reducing(self.lm.decoder))
+        with ExitStack() as undo:
+            undo.enter_context(reducing(self.lm.decoder))
+            undo.enter_context(self._ceiling)
+            self._exit = undo.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -69,7 +75,8 @@ class Engine:
         bounded look-ahead.
         """
         rows = self.config.batch_size
-        room = Room.on(self.lm.device) if rows is None else Room(None)
+        ceiling = self._ceiling
+        room = Room(None, ceiling) if rows else Room.on(self.lm.device, ceiling)
         if rows is None:
             greedy, beams = _CPU_ROWS if self.lm.device.type == "cpu" else _GPU_ROWS
             rows = greedy if self.config.num_beams == 1 else beams
@@ -86,7 +93,9 @@ class Engine:
         """Largest cut on the longest prompt of this model."""
         facts = self.lm.facts
         before, after = self.runner.prompt(None)
-        audio = int(facts.max_seconds * facts.tokens_per_second)
+        whole = self.config.segment == "whole"
+        seconds = longest_prompt(self.lm) if whole else facts.max_seconds
+        audio = int(seconds * facts.tokens_per_second)
         longest = PromptLengths(len(before), audio, len(after))
         return self.reducer.solve(longest, 1.0).reduction
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ..flops import DecoderShape, PromptLengths, kv_bytes
+from .ceiling import Ceiling
 
 _MEMORY = Path("/proc/meminfo")
 _GROUP_MOST, _GROUP_NOW = (
@@ -85,23 +86,36 @@ class Room:
 
     Args:
         size: bytes; None = as many as it takes, until memory runs out once.
+        ceiling: what else must not be exceeded.
     """
 
-    def __init__(self, size: float | None) -> None:
+    def __init__(self, size: float | None, ceiling: Ceiling | None = None) -> None:
         self.size = size
+        self._ceiling = ceiling
         self._before: float | None = None
         self._shrunk = False
 
     @classmethod
-    def on(cls, device: torch.device) -> Room:
-        """What a device can spare now."""
+    def on(cls, device: torch.device, ceiling: Ceiling) -> Room:
+        """What a device can spare now, under a ceiling."""
         left = available_bytes(device)
         share = _CUDA_SHARE if device.type == "cuda" else _SHARE
-        return cls(None if left is None else share * left)
+        spare = [ceiling.left, None if left is None else share * left]
+        return cls(min((one for one in spare if one is not None), default=None), ceiling)
 
     def holds(self, wanted: float) -> bool:
         """Whether rows that take `wanted` bytes are fewer than is known to fail."""
         return self.size is None or wanted <= self.size
+
+    def check(self) -> None:
+        """Raise MemoryError when what has just been done went above the ceiling."""
+        if self._ceiling is not None:
+            self._ceiling.check()
+
+    def recover(self) -> None:
+        """Give back what a failed try left behind; before the next one."""
+        if self._ceiling is not None:
+            self._ceiling.recover()
 
     def shrink(self, wanted: float) -> None:
         """Rows that take `wanted` bytes did not fit: half of that is tried from now on."""

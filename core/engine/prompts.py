@@ -19,13 +19,13 @@ class Prompts:
         embedded: embeddings of each row, (row.total, hidden).
         lengths: token counts of each row.
         scores: attention in the encoder, for methods that ask for it.
-        encoder_flops: what the encoder spent on each row, padding included.
+        encoder_flops: of each row, padding included.
     """
 
     embedded: list[Tensor]
     lengths: list[PromptLengths]
     scores: EncoderScores | None
-    encoder_flops: int
+    encoder_flops: list[int]
 
 
 def encoder_scores(encoded: Encoded) -> EncoderScores | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..errors import first_line
+from ..errors import TranscriptionError, first_line
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
@@ -21,13 +21,21 @@ from .cost import Clock, Machine, Work, cost_of, peak_bytes, shares
 from .generate import Answer, Decoder, Prefilled, prefill
 from .greedy import greedy
 from .job import Job
+from .loops import TIMES, looped
 from .memory import row_bytes
 from .prompts import Prompts, encoder_scores
 from .reducer import Reducer
+from .windows import audio_tokens, encode, longest_prompt, positions
 
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
-_LOOP_PERIODS, _LOOP_TIMES = range(1, 21), 4
 _LOOP = "repetition"
+_TWICE = (
+    "encoder_flops",
+    "prefill_full_flops",
+    "prefill_flops",
+    "decode_full_flops",
+    "decode_flops",
+)
 Prompt = tuple[list[int], list[int]]
 
 
@@ -61,9 +69,19 @@ class Runner:
         return self._texts[key]
 
     def job(self, segment: Segment) -> Job:
-        """What a segment will ask for."""
+        """What a segment will ask for.
+
+        Raises:
+            TranscriptionError: it is longer than one prompt may be.
+        """
+        longest = longest_prompt(self.lm)
+        if segment.duration > longest:
+            raise TranscriptionError(
+                f"{segment.duration:.0f} s are more than the {longest:.0f} s that {self.lm.name} "
+                "takes in one prompt: use --segment vad"
+            )
         before, after = self.prompt(segment.question, segment.duration)
-        audio = self.lm.audio_tokens(segment.duration)
+        audio = audio_tokens(self.lm, segment.duration)
         lengths = PromptLengths(len(before), audio, len(after))
         budget = self._reducer.solve(lengths, self._reducer.target)
         cap = self._cap(segment)
@@ -77,8 +95,7 @@ class Runner:
         Raises:
             TranscriptionError: a segment is longer than the model's window.
         """
-        samples = [segment.samples for segment in segments]
-        encoded = self.lm.encode(samples, self._reducer.needs_encoder)
+        encoded, flops = encode(self.lm, segments, self._reducer.needs_encoder)
         texts = [self.prompt(segment.question, segment.duration) for segment in segments]
         pairs = list(zip(texts, encoded.tokens, strict=True))
         return Prompts(
@@ -87,7 +104,7 @@ class Runner:
                 PromptLengths(len(before), len(row), len(after)) for (before, after), row in pairs
             ],
             scores=encoder_scores(encoded),
-            encoder_flops=encoded.flops,
+            encoder_flops=flops,
         )
 
     @torch.inference_mode()
@@ -101,9 +118,9 @@ class Runner:
         reducer = reducer or self._reducer
         self.clock.lap()
         ready = self.prepare([job.segment for job in jobs])
-        for job, lengths in zip(jobs, ready.lengths, strict=True):
+        for job, lengths, flops in zip(jobs, ready.lengths, ready.encoder_flops, strict=True):
             job.prompt, job.budget = lengths, reducer.solve(lengths, reducer.target)
-            job.encoder_flops, job.company = ready.encoder_flops, max(job.company, len(jobs))
+            job.encoder_flops, job.company = flops, max(job.company, len(jobs))
         encode = self.clock.lap()
         counts = [reducer.counts(job.budget) for job in jobs]
         start = prefill(
@@ -169,11 +186,9 @@ class Runner:
         except Exception:
             self.gave_up([job])
             return self._hypothesis(job, answer, tail)
-        paid = {
-            name: getattr(found.cost, name) + getattr(again.cost, name)
-            for name in ("encoder_flops", "prefill_flops", "decode_flops")
-        }
-        warnings = (*(name for name in again.warnings if name != _LOOP), "repetition_retried")
+        # on both sides: against two full attempts the cut is smaller, never below nothing
+        paid = {name: getattr(found.cost, name) + getattr(again.cost, name) for name in _TWICE}
+        warnings = (*again.warnings, "repetition_retried")
         return replace(again, cost=replace(again.cost, **paid), warnings=warnings)
 
     def failed(self, job: Job, error: Exception) -> Hypothesis:
@@ -187,19 +202,21 @@ class Runner:
         """Ask the full model, alone and without repeats."""
         alone = replace(job)
         start = self.start([alone], self._reducer.idle)
-        answer = greedy(
-            self.decoder, start, [job.cap], lambda: self.prefilled([alone]), _LOOP_TIMES
-        )[0]
+        answer = greedy(self.decoder, start, [job.cap], lambda: self.prefilled([alone]), TIMES)[0]
         self.stepped([alone])
         return self._hypothesis(alone, answer, len(answer.ids) - 1 + answer.ended, beams=1)
 
     def _hypothesis(self, job: Job, answer: Answer, tail: int, beams: int = 0) -> Hypothesis:
+        text = self.lm.text(answer.ids)
+        loop = looped(answer, text, job.segment.duration)
         warnings = []
         if job.budget.capped:
             warnings.append(f"reduction_capped:{job.budget.reduction:.3f}")
+        if 0 < positions(self.lm) < job.prompt.total + len(answer.ids):
+            warnings.append(f"beyond_context:{job.prompt.total + len(answer.ids)}")
         if not answer.ended:
             warnings.append("max_tokens_reached")
-        if loops(answer.ids):
+        if loop:
             warnings.append(_LOOP)
         work = Work(
             job.prompt,
@@ -218,10 +235,12 @@ class Runner:
             segment.index,
             segment.start,
             segment.end,
-            self.lm.text(answer.ids),
+            text,
             cost_of(work, job.spent, self._shape, machine),
             job.company,
             tuple(warnings),
+            finished=answer.ended and not loop,
+            speech=segment.speech,
         )
 
     def _embedded(self, text: Prompt, audio: Tensor) -> Tensor:
@@ -239,15 +258,6 @@ class Runner:
             setattr(job.spent, stage, getattr(job.spent, stage) + seconds * share)
 
 
-def loops(ids: Sequence[int]) -> bool:
-    """Whether an answer ends in the same few tokens four times over."""
-    return any(
-        len(ids) >= period * _LOOP_TIMES
-        and list(ids[-period * _LOOP_TIMES :]) == list(ids[-period:]) * _LOOP_TIMES
-        for period in _LOOP_PERIODS
-    )
-
-
 def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
     """A segment without a text, in one line why."""
     return Hypothesis(
@@ -258,4 +268,6 @@ def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
         "",
         cost,
         error=first_line(error),
+        finished=False,
+        speech=segment.speech,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,10 +17,16 @@ from ..records import Seconds, Waveform
 from .vad import FRAME_SECONDS, SpeechProbabilities
 
 Mode = Literal["vad", "fixed", "whole"]
-Span = tuple[int, int]  # first sample, one past the last
-
 SHORTEST = 0.025  # seconds: one frame of a spectrogram; less is no sound to any model
 _SILENT = 1e-4  # peak of digital silence and its dither, -80 dB
+
+
+class Stretch(NamedTuple):
+    """A part of a recording in samples: its first, one past its last, how many are speech."""
+
+    start: int
+    end: int
+    speech: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +94,16 @@ class Tape:
 
 
 class Cutter(Protocol):
-    """Decides where to cut; `speech` counts the samples that it took for speech."""
-
-    speech: int
+    """Decides where to cut."""
 
     @property
     def needs_from(self) -> int:
         """First sample that may still be asked for or given to a piece."""
 
-    def push(self, block: Waveform, tape: Tape) -> Iterator[Span]:
+    def push(self, block: Waveform, tape: Tape) -> Iterator[Stretch]:
         """Pieces that are settled now that the block is at the end of the tape."""
 
-    def finish(self, tape: Tape) -> Iterator[Span]:
+    def finish(self, tape: Tape) -> Iterator[Stretch]:
         """The remaining pieces."""
 
 
@@ -114,46 +118,42 @@ class _Fixed:
     """Pieces of exactly the window; the last is what is left."""
 
     def __init__(self, cutting: Cutting) -> None:
-        self.speech = 0
         self.needs_from = 0
         self._shortest = SHORTEST * cutting.sample_rate
         self._size = round((cutting.window or 0) * cutting.sample_rate)
 
-    def push(self, block: Waveform, tape: Tape) -> Iterator[Span]:
+    def push(self, block: Waveform, tape: Tape) -> Iterator[Stretch]:
         while tape.end - self.needs_from >= self._size:
             yield from self._take(self.needs_from + self._size, tape)
 
-    def finish(self, tape: Tape) -> Iterator[Span]:
+    def finish(self, tape: Tape) -> Iterator[Stretch]:
         if tape.end - self.needs_from >= self._shortest:
             yield from self._take(tape.end, tape)
 
-    def _take(self, end: int, tape: Tape) -> Iterator[Span]:
+    def _take(self, end: int, tape: Tape) -> Iterator[Stretch]:
         start, self.needs_from = self.needs_from, end
         if np.abs(tape.copy(start, end)).max() > _SILENT:
-            self.speech += end - start
-            yield start, end
+            yield Stretch(start, end, end - start)
 
 
 class _Whole:
     """One piece, refused as soon as it outgrows the window."""
 
     def __init__(self, cutting: Cutting) -> None:
-        self.speech = 0
         self.needs_from = 0
         self._window = cutting.window
         self._rate = cutting.sample_rate
 
-    def push(self, block: Waveform, tape: Tape) -> Iterator[Span]:
+    def push(self, block: Waveform, tape: Tape) -> Iterator[Stretch]:
         if self._window is not None and tape.end > round(self._window * self._rate):
             raise MediaError(
-                f"longer than the model's window of {self._window:g} s: use --segment vad"
+                f"longer than the {self._window:g} s that fit in one prompt: use --segment vad"
             )
         yield from ()
 
-    def finish(self, tape: Tape) -> Iterator[Span]:
+    def finish(self, tape: Tape) -> Iterator[Stretch]:
         if np.abs(tape.copy(0, tape.end)).max() > _SILENT:
-            self.speech = tape.end
-            yield 0, tape.end
+            yield Stretch(0, tape.end, tape.end)
 
 
 class _AtSilences:
@@ -174,26 +174,25 @@ class _AtSilences:
         self._min_silence = round(cutting.min_silence * rate)
         self._min_speech = round(cutting.min_speech * rate)
         self._pad = round(cutting.pad * rate)
-        self.speech = 0
         self._frames = 0
         self._start: int | None = None  # of the open stretch, without padding
         self._heard = 0  # its last sample of speech so far, plus one
         self._pausing = False
-        self._pending: Span | None = None  # joined stretches that may still grow
+        self._pending: Stretch | None = None  # joined stretches that may still grow
         self._free_from = 0  # end of what was given to a piece
 
     @property
     def needs_from(self) -> int:
         """Start of the piece in the making, or as much of the past as padding could want."""
         if self._pending is not None:
-            return self._pending[0]
+            return self._pending.start
         return self._padded_start(self._frame_start() if self._start is None else self._start)
 
-    def push(self, block: Waveform, tape: Tape) -> Iterator[Span]:
+    def push(self, block: Waveform, tape: Tape) -> Iterator[Stretch]:
         for probability in self._probabilities.push(block):
             yield from self._frame(probability, tape)
 
-    def finish(self, tape: Tape) -> Iterator[Span]:
+    def finish(self, tape: Tape) -> Iterator[Stretch]:
         for probability in self._probabilities.finish():
             yield from self._frame(probability, tape)
         if self._start is not None:
@@ -206,7 +205,7 @@ class _AtSilences:
     def _padded_start(self, start: int) -> int:
         return max(self._free_from, start - self._pad)
 
-    def _frame(self, probability: float, tape: Tape) -> Iterator[Span]:
+    def _frame(self, probability: float, tape: Tape) -> Iterator[Stretch]:
         start = self._frame_start()
         self._frames += 1
         end = min(self._frame_start(), tape.end)
@@ -219,37 +218,38 @@ class _AtSilences:
             self._pausing = True
             if end - self._heard >= self._min_silence:
                 yield from self._close()
-        elif self._pending is not None and end - self._pending[0] > self._target:
+        elif self._pending is not None and end - self._pending.start > self._target:
             yield from self._release()  # whatever comes is too far away to be joined
 
-    def _outgrown(self, start: int, tape: Tape) -> Iterator[Span]:
+    def _outgrown(self, start: int, tape: Tape) -> Iterator[Stretch]:
         """Cut the open stretch when it is longer than the window for certain."""
         start = self._padded_start(start)
         if self._heard - start <= self._window:
             return
         yield from self._release()
         cut = start + _quietest(tape.copy(start, start + self._window), self._rate)
-        self.speech += cut - (self._start or 0)
-        yield start, cut
+        yield Stretch(start, cut, cut - (self._start or 0))
         self._start = self._free_from = cut
 
-    def _close(self) -> Iterator[Span]:
+    def _close(self) -> Iterator[Stretch]:
         """The open stretch has ended: join it to the pending piece or begin a new one."""
         assert self._start is not None
         begun, self._start, self._pausing = self._start, None, False
         rest_of_longer = begun == self._free_from > 0
         if self._heard - begun < self._min_speech and not rest_of_longer:
             return
-        self.speech += self._heard - begun
+        speech = self._heard - begun
         start = self._padded_start(begun)
         # padding gives way to the window, speech never does
         end = min(self._heard + self._pad, start + self._window)
-        if self._pending is not None and end - self._pending[0] > self._target:
+        if self._pending is not None and end - self._pending.start > self._target:
             yield from self._release()
-        self._pending = (self._pending[0] if self._pending else start, end)
+        if self._pending is not None:
+            start, speech = self._pending.start, self._pending.speech + speech
+        self._pending = Stretch(start, end, speech)
         self._free_from = end
 
-    def _release(self) -> Iterator[Span]:
+    def _release(self) -> Iterator[Stretch]:
         if self._pending is not None:
             yield self._pending
         self._pending = None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from ..errors import MediaError
 from ..records import Seconds, Segment, Waveform
-from .cutters import SHORTEST, Cutting, Mode, Span, Tape, cutter_for
+from .cutters import SHORTEST, Cutting, Mode, Stretch, Tape, cutter_for
 
 __all__ = ["Cutting", "Mode", "Segmenter", "segment"]
 
@@ -46,7 +46,7 @@ class Segmenter(Iterator[Segment]):
         self._rate = cutting.sample_rate
         self._cutter = cutter_for(cutting)
         self._samples = 0
-        self._emitted = 0
+        self._emitted = self._speech = 0
         self._pieces = self._run(blocks, recording_id)
 
     @property
@@ -56,8 +56,8 @@ class Segmenter(Iterator[Segment]):
 
     @property
     def speech_seconds(self) -> Seconds:
-        """Seconds of speech found so far."""
-        return self._cutter.speech / self._rate
+        """Seconds of speech in the pieces handed out so far."""
+        return self._speech / self._rate
 
     @property
     def segment_seconds(self) -> Seconds:
@@ -71,14 +71,16 @@ class Segmenter(Iterator[Segment]):
     def _run(self, blocks: Iterable[Waveform], recording_id: str) -> Iterator[Segment]:
         tape = Tape()
         errors: list[MediaError] = []
-        for index, span in enumerate(self._spans(_until_error(blocks, errors), tape)):
-            samples = tape.copy(*span)
+        for index, piece in enumerate(self._stretches(_until_error(blocks, errors), tape)):
+            samples = tape.copy(piece.start, piece.end)
             self._emitted += len(samples)
-            yield Segment(recording_id, index, span[0] / self._rate, samples, self._rate)
+            self._speech += piece.speech
+            start, speech = piece.start / self._rate, piece.speech / self._rate
+            yield Segment(recording_id, index, start, samples, self._rate, speech=speech)
         if errors:
             raise errors[0]
 
-    def _spans(self, blocks: Iterable[Waveform], tape: Tape) -> Iterator[Span]:
+    def _stretches(self, blocks: Iterable[Waveform], tape: Tape) -> Iterator[Stretch]:
         shortest = SHORTEST * self._rate
         for block in blocks:
             tape.append(block)

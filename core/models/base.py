@@ -131,12 +131,22 @@ class SpeechLM(ABC):
             turns.insert(0, {"role": "system", "content": [text]})
         return turns
 
+    def features(self, waveform: Waveform) -> Any:
+        """What `encode` takes in a waveform's place: all that can be made of it ahead of time.
+
+        Called in threads that read, while the model works. Here: the waveform itself.
+
+        Raises:
+            TranscriptionError: the waveform is longer than the window.
+        """
+        return waveform
+
     @abstractmethod
-    def encode(self, waveforms: Sequence[Waveform], scored: bool = False) -> Encoded:
+    def encode(self, waveforms: Sequence[Any], scored: bool = False) -> Encoded:
         """Audio tokens of each waveform.
 
         Args:
-            waveforms: mono, at the rate of `facts`.
+            waveforms: mono, at the rate of `facts`; or what `features` made of them.
             scored: bring the attention of the last layer too, if `scores_audio`.
 
         Raises:

@@ -8,7 +8,9 @@ here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu
@@ -25,6 +27,15 @@ RAW_PROMPTS = frozenset({"Qwen/Qwen2-Audio-7B"})
 _SHORTEST_MEL_FRAMES = 8
 # mel frames after the last real one that its frame sees through both convolutions
 _CONVOLUTION_REACH = 2
+# behind the sound: more than the convolutions and half a spectrogram's frame can see
+_SILENT_FRAMES = 8
+
+
+class Mel(NamedTuple):
+    """Log-mel frames of a window, (mels, frames): so many are sound, the others silence."""
+
+    frames: Tensor
+    real: int
 
 
 class Qwen2Audio(SpeechLM):
@@ -77,32 +88,41 @@ class Qwen2Audio(SpeechLM):
         """Yes."""
         return True
 
-    def encode(self, waveforms: Sequence[Waveform], scored: bool = False) -> Encoded:
-        """Audio tokens of each waveform, 25 a second.
+    def features(self, waveform: Waveform) -> Mel:
+        """Log-mel frames as the extractor makes them of a whole window, but without its padding.
 
-        The window is always padded to 30 s for the checkpoint's sake, but no frame depends on
-        padding beyond the reach of the convolutions: the encoder runs on the longest row of the
-        batch only, with the same positions and the same mask.
+        Frames are the same with some silence behind the sound as with a window full of it.
         """
         extractor = self.processor.feature_extractor
-        waves = self._checked(waveforms, _SHORTEST_MEL_FRAMES * extractor.hop_length)
-        made = extractor(
-            waves,
-            sampling_rate=extractor.sampling_rate,
-            padding="max_length",
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        mels: list[int] = made["attention_mask"].sum(-1).tolist()
-        given = [-(-len(wave) // extractor.hop_length) for wave in waves]
-        if mels != given:
+        hop = extractor.hop_length
+        (wave,) = self._checked([waveform], _SHORTEST_MEL_FRAMES * hop)
+        real = -(-len(wave) // hop)
+        length = min((real + _SILENT_FRAMES) * hop, extractor.n_samples)
+        padded = np.pad(wave, (0, max(0, length - len(wave))))
+        rate = extractor.sampling_rate
+        made = extractor([padded], sampling_rate=rate, padding="longest", return_tensors="pt")
+        frames: Tensor = made["input_features"][0]
+        if frames.shape[-1] < real:
             raise TranscriptionError(
-                f"the processor kept {mels} of {given} frames; use a smaller --chunk-length"
+                f"the processor kept {frames.shape[-1]} of {real} frames; "
+                "use a smaller --chunk-length"
             )
-        reach = min(-(-(max(mels) + _CONVOLUTION_REACH) // 4) * 4, made["input_features"].shape[-1])
+        return Mel(frames, real)
+
+    def encode(self, waveforms: Sequence[Any], scored: bool = False) -> Encoded:
+        """Audio tokens of each waveform, 25 a second.
+
+        No frame depends on padding beyond the reach of the convolutions: the encoder runs on the
+        longest row of the batch only, with the positions and the mask of a whole window.
+        """
+        heard = [one if isinstance(one, Mel) else self.features(one) for one in waveforms]
+        mels = [one.real for one in heard]
+        longest = self.processor.feature_extractor.nb_max_frames
+        reach = min(-(-(max(mels) + _CONVOLUTION_REACH) // 4) * 4, longest)
+        features = torch.stack([_reaching(one.frames, reach) for one in heard])
         frames = [(mel - 1) // 2 + 1 for mel in mels]
         counts = [(frame - 2) // 2 + 1 for frame in frames]
-        pooled, before_last = self._tower(made["input_features"][..., :reach], frames)
+        pooled, before_last = self._tower(features, frames)
         tokens = [row[:count] for row, count in zip(pooled, counts, strict=True)]
         flops = self._shape.flops(reach // 2)
         if not scored:
@@ -159,6 +179,12 @@ class Qwen2Audio(SpeechLM):
             intermediate=audio.encoder_ffn_dim,
             projected=text.hidden_size,
         )
+
+
+def _reaching(frames: Tensor, reach: int) -> Tensor:
+    """Frames cut, or filled up with their last one: that is silence where there is room for it."""
+    missing = max(0, reach - frames.shape[-1])
+    return torch.cat([frames, frames[:, -1:].expand(-1, missing)], dim=1)[:, :reach]
 
 
 def folded_attention(

@@ -22,6 +22,9 @@ from ..records import (
 )
 from .labels import LABELS, longest_label
 
+WARNED_BELOW, FAILED_BELOW = 0.6, 0.25
+"""Coverage below which a recording gets a warning, and below which it counts as failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -31,7 +34,6 @@ class Heard:
         recording: which one.
         source: its file.
         audio_s: seconds that could be decoded.
-        heard_s: seconds of them that were handed to the model.
         load_s, segment_s: time taken by decoding and by cutting.
         failure: why it could not be read, or not to its end.
         warnings: names of things that are odd but no loss.
@@ -40,7 +42,6 @@ class Heard:
     recording: Recording
     source: Source = field(default_factory=Source)
     audio_s: Seconds = 0.0
-    heard_s: Seconds = 0.0
     load_s: Seconds = 0.0
     segment_s: Seconds = 0.0
     failure: Failure | None = None
@@ -57,30 +58,34 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
     """
     answers = sorted(hypotheses, key=lambda answer: answer.index)
     done = [answer for answer in answers if answer.error is None]
-    failure = heard.failure or _failed_segments(answers)
+    coverage = _coverage(answers)
+    failure = heard.failure or _failed_segments(answers) or _unheard(coverage)
     spans = tuple(Span(round(a.start, 3), round(a.end, 3), a.text) for a in done)
     record = replace(
         template,
         id=heard.recording.id,
         audio_filepath=heard.recording.path.as_posix(),
-        status=_status(failure, done),
+        status=_status(failure, done, coverage),
         error=failure,
-        warnings=_merged((*heard.warnings, *(w for a in answers for w in a.warnings))),
+        warnings=_merged(
+            (*heard.warnings, *_thin(coverage), *(w for a in answers for w in a.warnings))
+        ),
         text=heard.recording.text,
         pred_text=" ".join(span.text for span in spans if span.text),
         label=longest_label(template.task, spans) if template.task in LABELS else None,
         segments=spans,
-        coverage=_coverage(heard, spans),
+        coverage=coverage,
         batch_size=max((answer.batch_size for answer in answers), default=None),
         source=heard.source,
     )
     return _with_costs(record, heard, [answer.cost for answer in answers])
 
 
-def _status(failure: Failure | None, done: Sequence[Hypothesis]) -> Status:
+def _status(failure: Failure | None, done: Sequence[Hypothesis], coverage: float | None) -> Status:
     if failure is None:
         return "ok"
-    return "partial" if done else "failed"
+    covered = coverage is None or coverage >= FAILED_BELOW
+    return "partial" if done and covered else "failed"
 
 
 def _failed_segments(answers: Sequence[Hypothesis]) -> Failure | None:
@@ -108,12 +113,28 @@ def _merged(warnings: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(plain | {f"{name}:{value:g}" for name, value in highest.items()}))
 
 
-def _coverage(heard: Heard, spans: Sequence[Span]) -> float | None:
-    """Share of the seconds handed to the model that got a text; None when there were none."""
-    if not heard.heard_s:
+def _coverage(answers: Sequence[Hypothesis]) -> float | None:
+    """Share of the speech whose segment ended well; None when there was no speech."""
+    speech = sum(answer.speech_s for answer in answers)
+    if not speech:
         return None
-    written = sum(span.end - span.start for span in spans if span.text)
-    return round(min(1.0, written / heard.heard_s), 4)
+    well = (one for one in answers if one.text and one.finished and one.error is None)
+    return round(sum(answer.speech_s for answer in well) / speech, 4)
+
+
+def _unheard(coverage: float | None) -> Failure | None:
+    if coverage is None or coverage >= FAILED_BELOW:
+        return None
+    return Failure(
+        "TranscriptionError",
+        f"only {coverage:.0%} of the speech got a text that ended by itself: listen to it; "
+        "--reduce 0, another --chunk-length or a higher --max-new-tokens may help",
+    )
+
+
+def _thin(coverage: float | None) -> tuple[str, ...]:
+    low = coverage is not None and coverage < WARNED_BELOW
+    return (f"low_coverage:{coverage:g}",) if low else ()
 
 
 def _with_costs(record: Transcript, heard: Heard, costs: Sequence[Cost]) -> Transcript:

@@ -261,4 +261,6 @@ def _check_reach(level: float, engines: Mapping[int, Engine]) -> None:
 
 
 def _silent(segment: Segment) -> Hypothesis:
-    return Hypothesis(segment.recording_id, segment.index, segment.start, segment.end, "")
+    return Hypothesis(
+        segment.recording_id, segment.index, segment.start, segment.end, "", speech=0.0
+    )

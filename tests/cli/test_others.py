@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import presets
@@ -73,10 +74,14 @@ class Row:
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A recording, and the calls of the function that measures."""
     calls: list[Any] = []
-    lm = SimpleNamespace(facts=None, revision=None, device="cpu", dtype="torch.float32")
+    heard: list[Any] = []
+    lm = SimpleNamespace(
+        facts=SimpleNamespace(sample_rate=10), revision=None, device="cpu", dtype="torch.float32"
+    )
 
     def measure(lm: Any, segments: Any, config: Any, levels: Any, beams: Any) -> list[Row]:
         calls.append((len(segments), config, list(levels), list(beams)))
+        heard.extend(segments)
         return [Row(level, width) for width in beams for level in levels]
 
     module = SimpleNamespace(profile=measure)
@@ -84,7 +89,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(Rooms, "load", lambda self, config: lm)
     monkeypatch.setattr(Rooms, "reader", lambda self, config, facts: FakeCut)
     (tmp_path / "a.wav").write_text("one\ntwo")
-    return SimpleNamespace(file=tmp_path / "a.wav", calls=calls)
+    return SimpleNamespace(file=tmp_path / "a.wav", calls=calls, heard=heard)
 
 
 def test_profile_is_a_table_or_an_object(cli: Any, measured: Any) -> None:
@@ -121,6 +126,9 @@ def test_profile_of_the_preset_none_has_a_method_for_its_levels(cli: Any, measur
         (("--reduce", "0,lots"), "numbers with commas"),
         (("--reduce", "0,3"), "0 to 0.9"),
         (("--num-beams", "0"), "above 0"),
+        (("--seconds", "0.5"), "at least 1 second"),
+        (("--seconds", "long"), "numbers with commas"),
+        (("--seconds", "30", "--segment", "vad"), "leave out --segment vad"),
     ],
 )
 def test_profile_refuses(cli: Any, measured: Any, words: tuple[str, ...], way_out: str) -> None:
@@ -128,6 +136,28 @@ def test_profile_refuses(cli: Any, measured: Any, words: tuple[str, ...], way_ou
     assert result.exit_code == 2
     assert way_out in result.stderr
     assert measured.calls == []
+
+
+def test_profile_makes_one_prompt_of_each_length(
+    cli: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = np.arange(20, dtype=np.float32)
+    monkeypatch.setattr("core.media.decode.decode", lambda path, rate: iter([sound]))
+    words = ("profile", measured.file, "--reduce", "0,0.3", "--seconds", "1,12")
+    assert "audio s" in cli(*words).stdout
+    assert [config.segment for _, config, _, _ in measured.calls] == ["whole", "whole"]
+    assert [len(one.samples) for one in measured.heard] == [10, 120]
+    assert measured.heard[1].samples.tolist() == [*range(20)] * 6
+    rows = json.loads(cli(*words, "--json").stdout)["rows"]
+    assert [(row["seconds"], row["reduce"]) for row in rows] == [
+        (1, 0),
+        (1, 0.3),
+        (12, 0),
+        (12, 0.3),
+    ]
+    # without lengths there is no such column
+    header = cli("profile", measured.file).stdout.splitlines()[1]
+    assert header.startswith("beams")
 
 
 def test_profile_takes_one_recording_with_sound(cli: Any, measured: Any) -> None:

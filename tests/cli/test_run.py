@@ -142,6 +142,11 @@ def test_fail_fast(cli: Any, talks: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "way_out"),
     [
+        (("run", "TALKS", "--workers", "2"), "go with --engine ray"),
+        (("run", "TALKS", "--engine", "ray", "--workers", "0"), "at least 1"),
+        (("run", "TALKS", "--engine", "ray", "--gpus-per-worker", "-1"), "not be below 0"),
+        (("run", "TALKS", "--engine", "spark"), "local, ray"),
+        (("run", "TALKS", "--max-memory", "lots"), "such as 8G"),
         (("run", "gone.wav"), "no such file"),
         (("run", "TALKS", "--task", "st"), "--lang CODE"),
         (("run", "TALKS", "--task", "st", "--language", "de"), "--lang CODE"),
@@ -251,3 +256,23 @@ def test_a_message_is_one_line_even_in_a_narrow_place(cli: Any, talks: Path) -> 
     (talks / "a.wav").write_text(f"!media {'very ' * 60}damaged [red]")
     told = [line for line in cli("run", talks).stderr.splitlines() if "failed: a.wav" in line]
     assert told[0].endswith("very damaged [red]")
+
+
+def test_the_engine_ray_gets_all_recordings_and_its_workers(
+    cli: Any, talks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core import cluster, pipeline
+
+    asked: list[Any] = []
+
+    def there(where: Any, config: Any, recordings: Any, sink: Any, **more: Any) -> Any:
+        asked.append((where, [one.id for one in recordings]))
+        return pipeline.run(config, recordings, sink, **more)
+
+    monkeypatch.setattr(cluster, "run", there)
+    words = ("--engine", "ray", "--ray-address", "auto", "--workers", "3")
+    result = cli("run", "-", *words, input="\n".join(map(str, talks.glob("*.wav"))))
+    assert (result.exit_code, len(lines(result.stdout))) == (0, 2)
+    [(where, ids)] = asked
+    assert (where.address, where.workers, where.gpus) == ("auto", 3, None)
+    assert len(ids) == 2

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from core.config import ReductionConfig
-from core.engine import Engine, cost, greedy, memory
+from core.engine import Engine, ceiling, cost, greedy, memory
 from core.engine.batching import Waiting
 from core.engine.generate import prefill
 from core.engine.memory import Room, out_of_memory
+from core.errors import StartError
 from core.models.base import Encoded, SpeechLM
 from core.records import Hypothesis, Segment, Waveform
 from tests.engine.made import config, segments
@@ -65,7 +66,7 @@ class Watched:
             step(pool)
 
         # a second attempt is a group of its own
-        monkeypatch.setattr("core.engine.runner.loops", lambda ids: False)
+        monkeypatch.setattr("core.engine.runner.looped", lambda *_: False)
         monkeypatch.setattr(engine.runner, "start", started)
         monkeypatch.setattr(greedy.Pool, "step", stepped)
 
@@ -179,6 +180,75 @@ def test_rows_are_as_many_as_the_memory_holds(
         watched = Watched(monkeypatch, engine)
         list(engine.transcribe(segments(*[1.8] * 10)))
     assert watched.groups == [10]
+
+
+class Hungry:
+    """An encoder that takes so many bytes a row while it works, and gives them back."""
+
+    def __init__(self, plain: Any, row: int) -> None:
+        self.plain, self.row, self.sizes = plain, row, list[int]()
+
+    def __call__(self, waves: Sequence[Waveform], scored: bool = False) -> Encoded:
+        self.sizes.append(len(waves))
+        taken = [torch.ones(self.row * (1 + 9 * (len(wave) == 16_000)) // 4) for wave in waves]
+        encoded: Encoded = self.plain(waves, scored)
+        del taken
+        return encoded
+
+
+@pytest.mark.skipif(not memory._MEMORY.exists(), reason="peaks can be reset on Linux only")
+@pytest.mark.parametrize("beams", [1, 2])
+def test_what_goes_above_max_memory_is_halved_and_remembered(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    with Engine(lm, config(num_beams=beams)) as engine:  # what is taken once is taken before
+        expected = [found.text for found in engine.run(segments(*[0.5] * 10))]
+    hungry = Hungry(lm.encode, 40 * 2**20)
+    monkeypatch.setattr(lm, "encode", hungry)
+    limit = cost.held_bytes(lm.device) + 140 * 2**20
+    with Engine(lm, config(num_beams=beams, batch_size=8, max_memory=limit)) as engine:
+        found = engine.run(segments(*[0.5] * 10))
+    assert hungry.sizes[:3] == [8, 4, 2]
+    assert max(hungry.sizes[2:]) == 2
+    assert [piece.text for piece in found] == expected
+
+
+@pytest.mark.skipif(not memory._MEMORY.exists(), reason="peaks can be reset on Linux only")
+def test_a_segment_that_alone_goes_above_max_memory_fails_alone(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(lm, config()) as engine:
+        engine.run(segments(1.0, *[0.5] * 3))
+    hungry = Hungry(lm.encode, 20 * 2**20)
+    monkeypatch.setattr(lm, "encode", hungry)
+    limit = cost.held_bytes(lm.device) + 120 * 2**20
+    with Engine(lm, config(batch_size=4, max_memory=limit)) as engine:
+        found = engine.run(segments(1.0, *[0.5] * 3))
+    assert [piece.error is None for piece in found] == [False, True, True, True]
+    assert "--max-memory is" in str(found[0].error)
+    assert hungry.sizes == [4, 2, 1, 3]
+
+
+def test_max_memory_below_the_model_itself_cannot_start(lm: SpeechLM) -> None:
+    engine = Engine(lm, config(max_memory=2**20))
+    with pytest.raises(StartError, match=r"--max-memory 0.00G: .* in use already; give more"):
+        engine.__enter__()
+    # nothing was left behind on the model
+    with Engine(lm, config()) as engine:
+        assert engine.run(segments(0.5))[0].error is None
+
+
+def test_max_memory_bounds_the_rows_beforehand(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(lm, config(0.0)) as engine:
+        size = max(engine.runner.job(piece).size for piece in segments(1.8))
+    monkeypatch.setattr(ceiling, "held_bytes", lambda device: 100)
+    monkeypatch.setattr(ceiling, "peak_bytes", lambda device: 100)
+    with Engine(lm, config(0.0, max_memory=int(100 + 3.5 * size))) as engine:
+        watched = Watched(monkeypatch, engine)
+        list(engine.transcribe(segments(*[1.8] * 10)))
+    assert watched.groups[0] == 3
 
 
 def test_what_this_machine_has_is_known() -> None:

@@ -14,7 +14,6 @@ from core.engine import Engine
 from core.engine.generate import Answer, prefill
 from core.engine.greedy import _forbid_repeats
 from core.engine.profile import profile
-from core.engine.runner import loops
 from core.errors import TranscriptionError, UsageError
 from core.models.base import SpeechLM
 from tests.engine.made import config, segments
@@ -207,13 +206,6 @@ def test_a_segment_that_fails_alone_says_why_and_spares_the_others(lm: SpeechLM)
     assert "longer than the 2 s window" in bad.error
 
 
-def test_loops_are_seen() -> None:
-    assert loops([7, 7, 7, 7])
-    assert loops([1, 2, 3, 4, 3, 4, 3, 4, 3, 4])
-    assert not loops([3, 4, 3, 4, 3, 4, 5])
-    assert not loops([])
-
-
 def test_forbidden_repeats() -> None:
     logits = torch.zeros(2, 6)
     _forbid_repeats(logits, [[1, 2, 3, 1, 2], [1, 2]], 3)
@@ -230,15 +222,34 @@ def test_a_looping_answer_is_asked_for_again(lm: SpeechLM, monkeypatch: pytest.M
         return [Answer((3, 4), True) for _ in caps]
 
     monkeypatch.setattr("core.engine.runner.greedy", straight)
-    monkeypatch.setattr("core.engine.runner.loops", lambda ids: ids != (3, 4))
+    monkeypatch.setattr("core.engine.runner.looped", lambda answer, *_: answer.ids != (3, 4))
     with Engine(lm, config()) as engine:
         found = engine.run(segments(1.0))[0]
     assert asked == [(False, True)]
     assert found.text == lm.text([3, 4])
     assert found.warnings == ("repetition_retried",)
-    # both attempts are paid for: the reduced one and the full one
-    full = found.cost.prefill_full_flops
+    assert found.finished
+    # both attempts are paid for: the reduced one and the full one, against two full ones
+    full = found.cost.prefill_full_flops / 2
     assert found.cost.prefill_flops == pytest.approx(1.7 * full, rel=0.01)
+    assert found.cost.decode_flops < found.cost.decode_full_flops
+
+
+def test_an_answer_that_loops_twice_is_flagged_and_not_finished(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.engine.runner.looped", lambda *_: True)
+    with Engine(lm, config()) as engine:
+        found = engine.run(segments(1.0))[0]
+    assert {"repetition", "repetition_retried"} <= set(found.warnings)
+    assert not found.finished
+
+
+def test_an_answer_that_is_cut_off_is_not_finished(lm: SpeechLM) -> None:
+    with Engine(lm, config()) as engine:
+        found = engine.run([replace(segments(1.0)[0], speech=0.7)])[0]
+    assert (found.finished, found.speech_s) == (False, 0.7)
+    assert "max_tokens_reached" in found.warnings
 
 
 def test_the_cap_follows_the_length_of_the_audio(lm: SpeechLM) -> None:

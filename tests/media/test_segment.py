@@ -137,6 +137,7 @@ def test_what_is_counted() -> None:
     assert segmenter.audio_seconds == pytest.approx(len(samples) / RATE)
     assert segmenter.speech_seconds == pytest.approx(3.072)
     assert segmenter.segment_seconds == pytest.approx(sum(piece.duration for piece in pieces))
+    assert [piece.speech for piece in pieces] == pytest.approx([2.048, 1.024])
 
 
 @pytest.mark.usefixtures("loud_is_speech")
@@ -144,6 +145,7 @@ def test_speech_is_counted_across_cuts_too() -> None:
     segmenter = segment([sound((40.96, True))], "r", window=7)
     pieces = list(segmenter)
     assert len(pieces) > 5
+    assert [piece.speech for piece in pieces] == pytest.approx([p.duration for p in pieces])
     assert segmenter.speech_seconds == pytest.approx(40.96)
     assert segmenter.segment_seconds == pytest.approx(40.96)
 

@@ -1,0 +1,261 @@
+"""A run on many machines: the same stages on Ray Data, one model for each worker.
+
+The driver finds what is to be done and holds the results; each worker runs the pipeline over a
+few recordings at a time and sends their records back as JSON. What a worker had in hand when it
+died is done again by another. Recordings must lie at the same paths on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import errors, pipeline
+from .config import RunConfig
+from .errors import FastAdaSPError, StartError, first_line
+from .pipeline import Event, hopeless
+from .reading import Read
+from .records import Json, Recording, Report, Source, Transcript
+from .results import report as reports
+from .results.assemble import Heard, assemble
+from .results.lines import record_of
+from .results.store import MemorySink, Sink
+from .stages import Rooms, Stages, Transcriber
+from .template import template_of
+
+if TYPE_CHECKING:
+    from .models.base import SpeechLM
+
+MOST_FILES = 16
+"""Recordings that a worker takes at a time: a run that is interrupted loses so many a worker."""
+
+_SHARES = 4  # of the work for each worker, so that no one waits long for the last
+_OBJECT_STORE_BYTES = 100 * 2**20  # names and records are all that travels
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where workers run.
+
+    Attributes:
+        address: of a Ray cluster; None = start one here, for this run.
+        workers: how many; each holds a model.
+        gpus: that each of them takes, may be a fraction; None = one if the cluster has any.
+        rooms: that they walk through; tests bring others, which must bear to be pickled.
+    """
+
+    address: str | None = None
+    workers: int = 1
+    gpus: float | None = None
+    rooms: Stages = field(default_factory=Rooms)
+
+
+def run(
+    cluster: Cluster,
+    config: RunConfig,
+    recordings: Sequence[Recording],
+    sink: Sink,
+    *,
+    fail_fast: bool = False,
+    on_event: Callable[[Event], bool | None] = lambda event: None,
+) -> Report:
+    """Transcribe recordings into a sink, like `pipeline.run`; records come in groups.
+
+    Args:
+        cluster: where.
+        config: what to do.
+        recordings: found, unread.
+        sink: takes the records and knows which are done already.
+        fail_fast: end at the first recording that is not ok.
+        on_event: called on the caller's thread; once it returns True the run ends with the
+            recording at hand.
+
+    Raises:
+        StartError: Ray is not installed or does not start, or the model does not load.
+        UsageError: as `pipeline.run`.
+    """
+    rooms = cluster.rooms
+    sink.expect(recording.id for recording in recordings)
+    todo = [one for one in recordings if not _done(config, one, sink, rooms)]
+    usable = [one for one in todo if hopeless(config, one) is None]
+    if not usable:  # then no model is needed, and nobody but this process
+        return pipeline.run(
+            config, recordings, sink, fail_fast=fail_fast, on_event=on_event, stages=rooms
+        )
+    left = {recording.id for recording in todo}
+    skipped = [one.id for one in recordings if one.id not in left]
+    for name in skipped:
+        on_event(Event("skipped", name))
+    on_event(Event("loading", record=template_of(config)))
+    report, begun = Report(skipped=len(skipped)), time.perf_counter()
+    records = _records(cluster, config, usable)
+    with closing(records):  # which ends the workers
+        for record in chain(_given_up(config, todo, rooms), _started(records, on_event)):
+            sink.write(record)
+            report = reports.add(report, record)
+            stop = on_event(Event("record", record.id, record.duration or 0.0, record))
+            report = replace(report, stopped=bool(stop))
+            if stop or (fail_fast and record.status != "ok"):
+                break
+    return replace(report, wall_s=time.perf_counter() - begun)
+
+
+def _given_up(
+    config: RunConfig, recordings: Sequence[Recording], rooms: Stages
+) -> Iterator[Transcript]:
+    for recording in recordings:
+        if failure := hopeless(config, recording):
+            heard = Heard(recording, rooms.source(recording, config.hash), failure=failure)
+            yield assemble(template_of(config), heard, [])
+
+
+def _started(
+    records: Iterator[Transcript], on_event: Callable[[Event], bool | None]
+) -> Iterator[Transcript]:
+    """Say with the first record what the workers run on: they alone know."""
+    for number, record in enumerate(records):
+        if number == 0:
+            on_event(Event("started", record=record))
+        yield record
+
+
+def _done(config: RunConfig, recording: Recording, sink: Sink, rooms: Stages) -> bool:
+    asked = recording.question if config.asks_each else config.question
+    key = (recording.id, config.task)
+    return recording.error is None and sink.done(key, rooms.source(recording, config.hash), asked)
+
+
+def _records(
+    cluster: Cluster, config: RunConfig, todo: Sequence[Recording]
+) -> Generator[Transcript]:
+    """Records as the workers finish them."""
+    ray = _ray()
+    _connect(ray, cluster)
+    try:
+        size = max(1, min(MOST_FILES, len(todo) // (_SHARES * cluster.workers)))
+        rows = [{"recording": _to_json(one)} for one in todo]
+        groups = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
+        made = groups.map_batches(
+            Worker,
+            fn_constructor_args=(config, cluster.rooms, os.getcwd()),
+            batch_size=size,
+            compute=ray.data.ActorPoolStrategy(size=cluster.workers),
+            num_gpus=_gpus(ray, cluster),
+            num_cpus=1,
+        )
+        for row in made.iter_rows():
+            found = json.loads(str(row["record"]))
+            if "fatal" in found:
+                raise getattr(errors, found["fatal"])(found["message"])
+            yield record_of(found)
+    except ray.exceptions.RayError as error:
+        raise StartError(f"--engine ray: {first_line(error)}; what is done is kept") from error
+    finally:
+        ray.shutdown()
+
+
+class Worker:
+    """Lives on one machine with one model; called with groups of recordings."""
+
+    def __init__(self, config: RunConfig, rooms: Stages, folder: str) -> None:
+        """Load the model; what goes wrong is told at the first call, as a row.
+
+        Args:
+            config: what to do.
+            rooms: to walk through.
+            folder: that relative paths start from.
+        """
+        with suppress(OSError):  # not needed where all paths are absolute
+            os.chdir(folder)
+        self._config = config
+        self._fatal: Json | None = None
+        try:
+            self._stages = _Started(config, rooms)
+        except FastAdaSPError as error:
+            self._fatal = _fatal(error)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Records of a group, one JSON text each."""
+        if self._fatal is not None:
+            return {"record": [json.dumps(self._fatal)]}
+        sink = MemorySink()
+        recordings = [_of_json(str(text)) for text in batch["recording"]]
+        try:
+            pipeline.run(self._config, recordings, sink, stages=self._stages)
+        except FastAdaSPError as error:
+            return {"record": [json.dumps(_fatal(error))]}
+        return {"record": [json.dumps(record.to_json()) for record in sink.records.values()]}
+
+
+class _Started:
+    """Rooms whose model is loaded once and whose engine stays entered."""
+
+    def __init__(self, config: RunConfig, rooms: Stages) -> None:
+        self._rooms = rooms
+        self._model, engine = rooms.start(config)
+        self._held = engine  # left when the process ends
+        self._engine = engine.__enter__()
+
+    def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
+        return self._model, nullcontext(self._engine)
+
+    def reader(self, config: RunConfig, model: SpeechLM) -> Read:
+        return self._rooms.reader(config, model)
+
+    def source(self, recording: Recording, hashed: bool) -> Source:
+        return self._rooms.source(recording, hashed)
+
+
+def _fatal(error: FastAdaSPError) -> Json:
+    return {"fatal": type(error).__name__, "message": str(error)}
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise StartError("--engine ray needs Ray: pip install 'fastadasp[ray]'") from error
+    return ray
+
+
+def _connect(ray: Any, cluster: Cluster) -> None:
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    here: Json = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address is None:
+        # a core for each worker, or they would wait for one for ever
+        cores = max(os.cpu_count() or 1, cluster.workers)
+        here |= {"num_cpus": cores, "object_store_memory": _OBJECT_STORE_BYTES}
+        here |= {"include_dashboard": False, "address": "local"}
+    else:
+        here["address"] = cluster.address
+    try:
+        ray.init(**here)
+    except Exception as error:  # Ray says it with the base of all, when a node does not come up
+        where = cluster.address or "this machine"
+        raise StartError(f"Ray does not start on {where}: {first_line(error)}") from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+
+
+def _gpus(ray: Any, cluster: Cluster) -> float:
+    if cluster.gpus is not None:
+        return cluster.gpus
+    return 1.0 if ray.cluster_resources().get("GPU") else 0.0
+
+
+def _to_json(recording: Recording) -> str:
+    return json.dumps({**asdict(recording), "path": str(recording.path)})
+
+
+def _of_json(text: str) -> Recording:
+    data = json.loads(text)
+    return Recording(**{**data, "path": Path(data["path"])})

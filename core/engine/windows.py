@@ -1,0 +1,84 @@
+"""A segment as its model hears it: in windows of the encoder, whose audio tokens stand in a row.
+
+A segment under the model's window is one of them. A longer one (`--segment whole`) is cut every
+`max_seconds`; the decoder reads the tokens of all its windows as one prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.base import SpeechLM
+from ..models.facts import Encoded
+from ..records import Seconds, Segment, Waveform
+
+TOGETHER = 16
+"""Windows that are encoded at a time, unless there are more segments than that."""
+
+_AT_LEAST: Seconds = 240.0
+
+
+def windows(lm: SpeechLM, samples: Waveform) -> list[Waveform]:
+    """The parts that the encoder takes one by one."""
+    size = round(lm.facts.max_seconds * lm.facts.sample_rate)
+    return [samples[at : at + size] for at in range(0, max(1, len(samples)), size)]
+
+
+def audio_tokens(lm: SpeechLM, seconds: Seconds) -> int:
+    """Audio tokens of a segment before it is encoded: those of all its windows."""
+    window = lm.facts.max_seconds
+    whole, rest = divmod(seconds, window)
+    tail = lm.audio_tokens(rest) if rest or not whole else 0
+    return int(whole) * lm.audio_tokens(window) + tail
+
+
+def hear(lm: SpeechLM, samples: Waveform) -> tuple[Any, ...]:
+    """Features of each window; needs no device and may run in any thread."""
+    return tuple(lm.features(window) for window in windows(lm, samples))
+
+
+def longest_prompt(lm: SpeechLM) -> Seconds:
+    """Seconds of audio in one prompt: what the positions hold that it was trained on, or 240.
+
+    Beyond its positions a model still runs, which is enough to measure what it costs.
+    """
+    return max(_AT_LEAST, positions(lm) / lm.facts.tokens_per_second)
+
+
+def positions(lm: SpeechLM) -> int:
+    """Places of a prompt and its answer that the decoder was trained on; 0 = it does not say."""
+    config = lm.model.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or 0)
+
+
+def encode(lm: SpeechLM, segments: Sequence[Segment], scored: bool) -> tuple[Encoded, list[int]]:
+    """Audio tokens of each segment, and FLOPs of each, padding included."""
+    heard = [segment.features or windows(lm, segment.samples) for segment in segments]
+    parts = [window for one in heard for window in one]
+    step = max(TOGETHER, len(segments))
+    made = [lm.encode(parts[at : at + step], scored) for at in range(0, len(parts), step)]
+    tokens = _joined([row for one in made for row in one.tokens], heard)
+    flops = [one.flops for one in made for _ in one.tokens]
+    ends = _ends(heard)
+    spent = [sum(flops[first:last]) for first, last in ends]
+    if any(one.received is None or one.own is None for one in made):
+        return Encoded(tokens, max(spent)), spent
+    received, own = (
+        _joined([row for one in made for row in getattr(one, name)], heard)
+        for name in ("received", "own")
+    )
+    return Encoded(tokens, max(spent), received, own), spent
+
+
+def _joined(rows: Sequence[Tensor], heard: Sequence[Sequence[Any]]) -> list[Tensor]:
+    return [torch.cat(list(rows[first:last])) for first, last in _ends(heard)]
+
+
+def _ends(heard: Sequence[Sequence[Any]]) -> list[tuple[int, int]]:
+    """First window of each segment, and one past its last."""
+    last = [sum(len(one) for one in heard[: n + 1]) for n in range(len(heard))]
+    return list(zip([0, *last], last, strict=False))
