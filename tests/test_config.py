@@ -233,7 +233,7 @@ def test_the_hash_does_not_see_the_rest(same: dict[str, Any]) -> None:
 
 def test_every_field_is_in_the_hash_or_known_to_be_harmless() -> None:
     fields = set(RunConfig.__dataclass_fields__)
-    harmless = {"preset", "overrides", "device", "batch_size", "offline", "hash"}
+    harmless = {"preset", "overrides", "device", "batch_size", "offline", "hash", "max_memory"}
     by_flag = {name for change in CHANGES for name in change}
     reduction = {"reduction"}
     elsewhere = {"target_language", "question", "model_revision", "method_digest"}
