@@ -46,6 +46,7 @@ def test_two_workers_write_the_records_of_one_process_and_a_killed_one_is_replac
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray.data")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # the workers import this file
     files = {f"{n:02d}": f"one {n}\n!sleep 0.2\ntwo" for n in range(12)}
     files |= {"bad": "one\n!media breaks off", "who": "!pid", "empty": ""}
     recordings = corpus(folder, files)

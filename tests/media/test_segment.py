@@ -217,7 +217,9 @@ def test_whole_is_one_piece_or_an_error() -> None:
     samples = tone(12.0)
     assert spans(cut(samples, mode="whole", window=12.0)) == [(0, 12)]
     assert spans(cut(samples, mode="whole", window=None)) == [(0, 12)]
-    with pytest.raises(MediaError, match=r"window of 11 s: use --segment vad"):
+    with pytest.raises(
+        MediaError, match=r"longer than the 11 s that fit in one prompt: use --segment vad"
+    ):
         cut(samples, mode="whole", window=11.0)
 
 

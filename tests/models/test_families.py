@@ -174,9 +174,10 @@ def test_the_whole_run(loaded: Loaded, beams: int) -> None:
     words = ["run", SPEECH, "--model", loaded.folder, "--reduce", 0.1, "--num-beams", beams]
     words += ["--device", "cpu", "--max-new-tokens", NEW_TOKENS, "--quiet"]
     result = CliRunner().invoke(app, list(map(str, words)))
-    assert result.exit_code == 0, result.output
     record = json.loads(result.stdout.splitlines()[-1])
-    assert record["status"] == "ok"
+    # random weights seldom end an answer, and what is cut off does not count as covered
+    assert record["status"] == "ok" or "ended by itself" in record["error"]["message"], record
+    assert result.exit_code == (record["status"] != "ok")
     assert record["pred_text"]
     assert record["num_beams"] == beams
     assert record["flops"]["reduction"] == pytest.approx(0.1, abs=0.01)
