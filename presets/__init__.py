@@ -23,9 +23,9 @@ DEFAULT_BY_TASK = {
     "st": "st-safe",
     "er": "er-aggressive",
     "sv": "er-aggressive",
-    "sqa": "er-aggressive",
+    "sqa": "sqa-safe",
     "ac": "er-aggressive",
-    "chat": "er-aggressive",
+    "chat": "sqa-safe",
 }
 
 

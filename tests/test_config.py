@@ -20,9 +20,9 @@ ST = {"task": "st", "lang": "de"}
         (ST, "st-safe", 0.2),
         ({"task": "er"}, "er-aggressive", 0.5),
         ({"task": "sv"}, "er-aggressive", 0.5),
-        ({"task": "sqa", "question": "who?"}, "er-aggressive", 0.5),
+        ({"task": "sqa", "question": "who?"}, "sqa-safe", 0.3),
         ({"task": "ac"}, "er-aggressive", 0.5),
-        ({"task": "chat", "prompt": "hello"}, "er-aggressive", 0.5),
+        ({"task": "chat", "prompt": "hello"}, "sqa-safe", 0.3),
         ({"preset": "none"}, "none", 0.0),
     ],
 )

@@ -35,6 +35,7 @@ def test_the_shipped_presets_are_these() -> None:
         ("asr-safe", 0.2, "constant"),
         ("st-safe", 0.2, "decay"),
         ("er-aggressive", 0.5, "once"),
+        ("sqa-safe", 0.3, "once"),
     ],
 )
 def test_levels_that_are_promised(name: str, reduce: float, schedule: str) -> None:

@@ -18,7 +18,7 @@ from recipes.embedded.utterance import Source
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = 32
-LEAST = {"er": 90.0, "sv": 80.0, "sqa": 50.0}
+LEAST = {"er": 90.0, "sv": 85.0, "sqa": 80.0}
 """Percent right on a few recordings, below what the model card says of hundreds."""
 
 
