@@ -140,7 +140,7 @@ def test_the_record_reports_the_measured_cut(lm: SpeechLM, schedule: str) -> Non
         expected = prefill_flops(lm.decoder_shape, prompt, kept, Affinity.scoring)
         assert cost.prefill_flops == expected < cost.prefill_full_flops
         assert cost.prompt_kv_bytes < cost.prompt_kv_bytes_full
-    heard = Heard(Recording("a", Path("a")), Source(), 3.1, 3.1)
+    heard = Heard(Recording("a", Path("a")), Source(), 3.1)
     record = assemble(template_of(run, lm), heard, found)
     assert (record.threshold, record.flops.reduction_target) == (0.3, 0.0)
     assert record.start_layer == (None if schedule == "input" else start)
@@ -150,7 +150,7 @@ def test_the_record_reports_the_measured_cut(lm: SpeechLM, schedule: str) -> Non
 def test_an_answer_that_loops_is_asked_for_again_without_it(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.engine.runner.loops", lambda ids: True)
+    monkeypatch.setattr("core.engine.runner.looped", lambda *_: True)
     with Engine(lm, config(0.3)) as engine:
         [found] = engine.run(segments(1.9))
     assert "repetition_retried" in found.warnings

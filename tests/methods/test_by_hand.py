@@ -108,5 +108,7 @@ def test_equal_scores_go_to_the_earlier_token() -> None:
 
 
 def test_an_unknown_method_lists_the_choices() -> None:
-    with pytest.raises(UsageError, match=r"fastadsap.*a-tome, affinity, fastadasp, fastv"):
+    with pytest.raises(
+        UsageError, match=r"fastadsap.*a-tome, affinity, fastadasp, fastadasp-sampled, fastv"
+    ):
         get_method("fastadsap")

@@ -300,6 +300,7 @@ def test_a_preset_drives_a_run(lm: SpeechLM, folder: Path, talks: Path, tmp_path
     sink = MemorySink()
     run(replace(asked, segment="fixed"), found_in(talks), sink)
     for record in sink.records.values():
-        assert (record.status, record.preset) == ("ok", "tiny")
+        # random weights never end an answer, so nothing counts as covered
+        assert (record.preset, record.coverage) == ("tiny", 0.0)
         assert (record.schedule, record.start_layer) == ("once", found.chosen)
         assert record.flops.reduction == pytest.approx(LEVEL, abs=0.02)
