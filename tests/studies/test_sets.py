@@ -103,7 +103,7 @@ def settings(grid: Grid, task: str = "asr") -> list[tuple[Any, ...]]:
 def test_the_task_decides_where_nothing_was_said() -> None:
     levels = (0.1, 0.2, 0.3, 0.4, 0.5)
     assert settings(Grid()) == [("fastadasp", "constant", "keep", None, x) for x in levels]
-    assert settings(Grid(levels=(0, 0.3)), "er") == [("fastadasp", "once", "keep", None, 0.3)]
+    assert settings(Grid(levels=(0, 0.3)), "er") == [("ward", "once", "keep", None, 0.3)]
     full = Grid().full("asr")
     assert (full.reduction.method, full.reduction.reduce) == ("none", 0.0)
 
