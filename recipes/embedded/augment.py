@@ -55,7 +55,8 @@ def silence(seconds: float) -> Samples:
 def _room(rng: np.random.Generator) -> NDArray[np.float64]:
     """Return an impulse response: the direct sound and an exponentially decaying tail."""
     length = int(SAMPLE_RATE * rng.uniform(0.05, 0.3))
-    tail = rng.standard_normal(length) * np.exp(-6 * np.arange(length) / length)
+    fading = np.exp(-6 * np.arange(length) / length)
+    tail: NDArray[np.float64] = rng.standard_normal(length) * fading
     tail *= rng.uniform(0.1, 0.5) / np.sqrt(np.sum(tail**2))
     tail[0] = 1.0
     return tail
