@@ -85,7 +85,7 @@ def transcribe(
             output.output_dir,
             config.settings_hash,
             output.side_formats,
-            part=output.shard.suffix if output.shard else "",
+            part=output.part,
             overwrite=overwrite,
         )
         with store:

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -28,7 +27,6 @@ import torch
 import typer
 
 from core import pipeline
-from core.config import RunConfig
 from core.engine.batching import Waiting
 from core.engine.cost import peak_bytes, reset_peak
 from core.flags import resolve
@@ -37,6 +35,7 @@ from core.media.discover import discover
 from core.records import Cost, Hypothesis, Segment
 from core.results.store import Store
 from core.stages import Rooms
+from tests.hearing import Hearing
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 SPEECH, SHORT = EXAMPLES / "long.ogg", EXAMPLES / "station.mp3"
@@ -60,21 +59,9 @@ class Echo:
                 yield Hypothesis(one.recording_id, one.index, one.start, one.end, text, COST, ROWS)
 
 
-class NoModel(Rooms):
+def no_model() -> Rooms:
     """The real rooms, but for the model."""
-
-    def start(self, config: RunConfig) -> tuple[Any, Any]:
-        """Facts of a usual model."""
-        facts = SimpleNamespace(sample_rate=16_000, max_seconds=30.0, chunk_seconds=5)
-        model = SimpleNamespace(
-            facts=facts,
-            features=lambda window: window,
-            revision=None,
-            decoder_shape=SimpleNamespace(layers=8),
-            device="cpu",
-            dtype="torch.float32",
-        )
-        return model, nullcontext(Echo())
+    return Hearing(Echo(), chunk_seconds=5)
 
 
 def write_speech(path: Path, seconds: float) -> None:
@@ -106,7 +93,7 @@ def run_case(folder: Path, real: bool) -> dict[str, Any]:
     begun = time.perf_counter()
     recordings = list(discover([str(folder / "in")]))
     with Store(folder / "out", config.settings_hash) as store:
-        stages = Rooms() if real else NoModel()
+        stages = Rooms() if real else no_model()
         report = pipeline.run(config, recordings, store, on_event=watch, stages=stages)
     return {
         "recordings": report.ok,

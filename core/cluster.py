@@ -128,8 +128,7 @@ def _started(
 
 
 def _done(config: RunConfig, recording: Recording, sink: Sink, rooms: Stages) -> bool:
-    asked = recording.question if config.asks_each else config.question
-    key = (recording.id, config.task)
+    asked, key = config.asked(recording.question), (recording.id, config.task)
     return recording.error is None and sink.done(key, rooms.source(recording, config.hash), asked)
 
 

@@ -130,6 +130,10 @@ class RunConfig:
         """Whether every recording must bring a question of its own."""
         return self.task in ASKING and not (self.question or self.prompt)
 
+    def asked(self, own: str | None) -> str | None:
+        """What a recording is asked that may bring a question of its own."""
+        return own if self.asks_each else self.question
+
     @property
     def settings_hash(self) -> str:
         """Fingerprint of all that changes the text: not names, device, batch size or the network.
@@ -177,6 +181,11 @@ class OutputConfig:
     quiet: bool = False
     no_progress: bool = False
     null: bool = False
+
+    @property
+    def part(self) -> str:
+        """What the name of the results file ends in, for a shard's own."""
+        return self.shard.suffix if self.shard else ""
 
     @property
     def side_formats(self) -> tuple[str, ...]:

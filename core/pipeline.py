@@ -170,7 +170,7 @@ class _Run:
         for recording in recordings:
             key = (recording.id, self._config.task)
             source = self._stages.source(recording, self._config.hash)
-            asked = self._asked(recording)
+            asked = self._config.asked(recording.question)
             if recording.error is None and self._sink.done(key, source, asked):
                 self._report = replace(self._report, skipped=self._report.skipped + 1)
                 self._on_event(Event("skipped", recording.id))
@@ -188,9 +188,6 @@ class _Run:
                 source = self._sources.pop(recording.id, Source())
                 heard = Heard(recording, source, failure=failure)
                 self._finish(assemble(self._template, heard, []))
-
-    def _asked(self, recording: Recording) -> str | None:
-        return recording.question if self._config.asks_each else self._config.question
 
     def _set_aside(self, recording: Recording, unusable: list[Recording]) -> bool:
         if hopeless(self._config, recording) is None:
@@ -213,7 +210,7 @@ class _Run:
                 return
             flight = _InFlight(reading, self._sources.pop(name, Source()))
             self._flying[name] = flight
-            question = self._asked(reading.recording)
+            question = self._config.asked(reading.recording.question)
             for segment in reading:
                 flight.asked += 1
                 yield replace(segment, question=question) if question else segment
@@ -230,7 +227,8 @@ class _Run:
         flight = self._flying[name]
         if flight.read and flight.asked == len(flight.answers):
             del self._flying[name]
-            template = replace(self._template, question=self._asked(flight.reading.recording))
+            asked = self._config.asked(flight.reading.recording.question)
+            template = replace(self._template, question=asked)
             self._finish(assemble(template, _heard(flight), flight.answers))
 
     def _finish(self, record: Transcript) -> None:

@@ -188,6 +188,6 @@ def _sink(config: RunConfig, output: OutputConfig) -> AbstractContextManager[Any
         output.output_dir,
         config.settings_hash,
         output.side_formats,
-        part=output.shard.suffix if output.shard else "",
+        part=output.part,
         overwrite=output.overwrite,
     )

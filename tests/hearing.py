@@ -9,9 +9,7 @@ from typing import Any
 
 from core.config import RunConfig
 from core.records import Hypothesis, Segment
-from core.stages import Rooms
-
-FACTS = SimpleNamespace(sample_rate=16_000, max_seconds=30.0, chunk_seconds=None)
+from core.stages import Rooms, Transcriber
 
 
 class Parrot:
@@ -23,15 +21,25 @@ class Parrot:
 
 
 class Hearing(Rooms):
-    """The real stages, but for the model."""
+    """The real stages, but for the model.
+
+    Args:
+        engine: answers the pieces; None = a parrot.
+        chunk_seconds: length of piece that the model is said to do best.
+    """
+
+    def __init__(self, engine: Transcriber | None = None, chunk_seconds: float | None = None):
+        self._engine, self._chunk_seconds = engine or Parrot(), chunk_seconds
 
     def start(self, config: RunConfig) -> tuple[Any, Any]:
         model = SimpleNamespace(
-            facts=FACTS,
+            facts=SimpleNamespace(
+                sample_rate=16_000, max_seconds=30.0, chunk_seconds=self._chunk_seconds
+            ),
             features=lambda waveform: waveform,
             revision="r1",
             decoder_shape=SimpleNamespace(layers=32),
             device="cpu",
             dtype="torch.float32",
         )
-        return model, nullcontext(Parrot())
+        return model, nullcontext(self._engine)

@@ -22,7 +22,7 @@ from .continuous import Continuous
 from .memory import Room
 from .reducer import reducer
 from .runner import Runner
-from .windows import longest_prompt
+from .windows import audio_tokens, longest_prompt
 
 # more rows than these bring no more speed; greedy and with beams
 _CPU_ROWS, _GPU_ROWS = (16, 8), (128, 32)
@@ -91,12 +91,10 @@ class Engine:
     @property
     def reach(self) -> float:
         """Largest cut on the longest prompt of this model."""
-        facts = self.lm.facts
         before, after = self.runner.prompt(None)
         whole = self.config.segment == "whole"
-        seconds = longest_prompt(self.lm) if whole else facts.max_seconds
-        audio = int(seconds * facts.tokens_per_second)
-        longest = PromptLengths(len(before), audio, len(after))
+        seconds = longest_prompt(self.lm) if whole else self.lm.facts.max_seconds
+        longest = PromptLengths(len(before), audio_tokens(self.lm, seconds), len(after))
         return self.reducer.solve(longest, 1.0).reduction
 
 

@@ -203,8 +203,9 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise StartError(f"device '{name}' cannot be used: {first}; try --device cpu") from error
+        raise StartError(
+            f"device '{name}' cannot be used: {first_line(error)}; try --device cpu"
+        ) from error
     return device
 
 

@@ -6,7 +6,7 @@ A family states its facts and its words; prompts come from the processor's chat 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..records import Seconds, Waveform
 from .base import SpeechLM
 from .counting import Counting
 from .facts import Encoded, Request, language_name
+from .hearing import load_hearing
 
 _TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
 _SHORTEST_SECONDS = 0.5  # below it some encoders have no whole frame left
@@ -28,6 +29,15 @@ class Native(SpeechLM):
 
     together: ClassVar[bool] = True
     """Whether a waveform's tokens do not depend on those encoded beside it."""
+    ears: ClassVar[str | None] = None
+    """Name of a processor class that could also see: it is loaded without torchvision."""
+
+    @classmethod
+    def load_processor(cls, place: str, how: Mapping[str, Any]) -> Any:
+        """The checkpoint's processor, or its ears alone."""
+        if cls.ears is None:
+            return super().load_processor(place, how)
+        return load_hearing(cls.ears, place, how)
 
     @property
     def audio_id(self) -> int:
@@ -112,6 +122,15 @@ class Transcribing(Native):
     @property
     def _request_options(self) -> dict[str, Any]:
         return {}
+
+
+class Framing(Transcribing):
+    """Families that frame their answers, and whose processor takes the words out."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The transcription alone: no language, times or speakers."""
+        found: str = self.processor.decode(ids, return_format="transcription_only")
+        return found.strip()
 
 
 class HiddenStates(Native):

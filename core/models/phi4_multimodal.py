@@ -7,7 +7,7 @@ Prompts: the Open ASR Leaderboard's and the model card's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..errors import StartError
 from .facts import Family, Request
-from .hearing import load_hearing
 from .native import Native, spoken, wanted
 
 _LORA = "speech-lora"
@@ -38,11 +37,7 @@ class Phi4Multimodal(Native):
     )
     # the encoder's mask is a bias only: padding would be heard
     together: ClassVar[bool] = False
-
-    @classmethod
-    def load_processor(cls, place: str, how: Mapping[str, Any]) -> Any:
-        """Its ears: no torchvision is asked for."""
-        return load_hearing("Phi4MultimodalProcessor", place, how)
+    ears = "Phi4MultimodalProcessor"
 
     @classmethod
     def prepare(cls, model: Any, place: str) -> None:

@@ -7,12 +7,8 @@ its window of 300 s without a word, so length is checked before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ..records import Seconds
 from .facts import EVERY_TASK, PLAIN_WORDS, Family, Request
-from .hearing import load_hearing
 from .native import HiddenStates, spoken, wanted
 
 _HELPFUL = "You are a helpful assistant."
@@ -28,17 +24,13 @@ class Qwen25Omni(HiddenStates):
         tokens_per_second=25.0,
     )
     architecture = "Qwen2_5OmniThinkerForConditionalGeneration"
+    ears = "Qwen2_5OmniProcessor"
     system = dict.fromkeys(EVERY_TASK, _HELPFUL) | {
         "asr": "You are a speech recognition model.",
         "st": "You are a speech translation model.",
         "er": "You are a speech emotion recognition model.",
     }
     audio_first = False
-
-    @classmethod
-    def load_processor(cls, place: str, how: Mapping[str, Any]) -> Any:
-        """Its ears: no torchvision is asked for."""
-        return load_hearing("Qwen2_5OmniProcessor", place, how)
 
     @property
     def max_seconds(self) -> Seconds:

@@ -7,14 +7,13 @@ own are context for it, not an instruction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .facts import Family, Request
-from .native import Transcribing
+from .native import Framing
 
 
-class Qwen3Asr(Transcribing):
+class Qwen3Asr(Framing):
     """Adapter of `Qwen3ASRForConditionalGeneration` (the `-hf` checkpoints)."""
 
     about = Family(
@@ -30,11 +29,6 @@ class Qwen3Asr(Transcribing):
     )
     # its convolutions see the padding of a shorter neighbour
     together = False
-
-    def text(self, ids: Sequence[int]) -> str:
-        """The transcription, without the language before it."""
-        found: str = self.processor.decode(ids, return_format="transcription_only")
-        return found.strip()
 
     def _wanted(self, request: Request) -> dict[str, Any]:
         return super()._wanted(request) | {"language": request.language}

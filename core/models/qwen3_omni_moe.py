@@ -6,11 +6,9 @@ words) and its cookbooks; those for emotion and speakers are Qwen2.5-Omni's and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from .facts import EVERY_TASK, PLAIN_WORDS, Family, Request
-from .hearing import load_hearing
 from .native import HiddenStates, spoken, wanted
 
 _END_OF_THOUGHT = "</think>"
@@ -32,11 +30,7 @@ class Qwen3OmniMoe(HiddenStates):
     # its convolutions see the padding of a shorter neighbour
     together = False
     architecture = "Qwen3OmniMoeThinkerForConditionalGeneration"
-
-    @classmethod
-    def load_processor(cls, place: str, how: Mapping[str, Any]) -> Any:
-        """Its ears: no torchvision is asked for."""
-        return load_hearing("Qwen3OmniMoeProcessor", place, how)
+    ears = "Qwen3OmniMoeProcessor"
 
     def words(self, request: Request) -> str:
         """The README's."""

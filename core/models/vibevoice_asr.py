@@ -7,14 +7,13 @@ The model adds noise to what it hears; it is left out: a recording gives the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .facts import Family
-from .native import Transcribing
+from .native import Framing
 
 
-class VibeVoiceAsr(Transcribing):
+class VibeVoiceAsr(Framing):
     """Adapter of `VibeVoiceAsrForConditionalGeneration`."""
 
     about = Family(
@@ -30,11 +29,6 @@ class VibeVoiceAsr(Transcribing):
     def prepare(cls, model: Any, place: str) -> None:
         """Leave out the noise, in a way that every version of transformers knows."""
         model.config.acoustic_tokenizer_encoder_config.vae_std = 0.0
-
-    def text(self, ids: Sequence[int]) -> str:
-        """The words of all turns."""
-        found: str = self.processor.decode(ids, return_format="transcription_only")
-        return found.strip()
 
 
 FAMILY = VibeVoiceAsr

@@ -42,6 +42,11 @@ class AudioColumns:
         """Whether the rows differ."""
         return len(set(zip(self.start, self.length, self.pad, strict=True))) > 1
 
+    def padding(self, device: torch.device) -> Tensor:
+        """True behind the audio of a row that has less than another, (batch, width)."""
+        length = torch.tensor(self.length, device=device).unsqueeze(1)
+        return torch.arange(self.width, device=device) >= length
+
     def gather(self, values: Tensor, dim: int) -> Tensor:
         """The audio columns of `values` along `dim`, (batch, ...), rows padded on the right.
 
@@ -188,9 +193,7 @@ def _own_attention(
     score = torch.einsum("bkgad,bkda->bkga", rows.float(), keys) * scale - norm
     if extra is not None:
         score = score + extra
-    column = torch.arange(columns.width, device=query.device)
-    length = torch.tensor(columns.length, device=query.device).view(batch, 1, 1)
-    return score.exp().sum(2).masked_fill(column >= length, 0)
+    return score.exp().sum(2).masked_fill(columns.padding(query.device).unsqueeze(1), 0)
 
 
 def _distance(columns: AudioColumns, tokens: int, device: torch.device) -> Tensor:
@@ -222,9 +225,7 @@ def last_query_attention(
     if bias is not None:
         score = score + columns.gather(bias, 1).unsqueeze(1).float()
     share = (score - lse[:, :, -1:].float()).exp().sum(1)
-    column = torch.arange(columns.width, device=query.device)
-    length = torch.tensor(columns.length, device=query.device).unsqueeze(1)
-    return share.masked_fill(column >= length, 0)
+    return share.masked_fill(columns.padding(query.device), 0)
 
 
 def _unseen(columns: AudioColumns, queries: range, audio: range, device: torch.device) -> Tensor:

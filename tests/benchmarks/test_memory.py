@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.memory import NoModel
+from benchmarks.memory import no_model
 from core.flags import resolve
 from core.pipeline import run
 from core.records import Recording
@@ -47,7 +47,7 @@ def test_memory_is_flat_in_the_length_of_a_recording(tmp_path: Path) -> None:
             for _ in range(60 * minutes):
                 file.write(second)
         flags = {"segment": "fixed", "chunk_length": 5.0}
-        taken.append(peak([Recording("a", path)], tmp_path / path.stem, NoModel(), **flags))
+        taken.append(peak([Recording("a", path)], tmp_path / path.stem, no_model(), **flags))
     # the look-ahead alone is more than a minute
     assert taken[1] > 1.5 * taken[0]
     assert taken[2] < 1.2 * taken[1]
