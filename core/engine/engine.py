@@ -22,7 +22,7 @@ from .continuous import Continuous
 from .memory import Room
 from .reducer import reducer
 from .runner import Runner
-from .windows import audio_tokens, longest_prompt
+from .windows import Encode, audio_tokens, encode, longest_prompt
 
 # more rows than these bring no more speed; greedy and with beams
 _CPU_ROWS, _GPU_ROWS = (16, 8), (128, 32)
@@ -36,13 +36,14 @@ class Engine:
     Args:
         lm: the loaded model.
         config: the run's settings.
+        encode: in place of the model's encoder, for those who remember what it said.
 
     Raises:
         UsageError: task, language, method, schedule, target or any reduction that this model
             cannot have.
     """
 
-    def __init__(self, lm: SpeechLM, config: RunConfig) -> None:
+    def __init__(self, lm: SpeechLM, config: RunConfig, encode: Encode = encode) -> None:
         self.lm = lm
         self.config = config
         lm.check(Request(config.task, config.language, config.target_language))
@@ -53,7 +54,7 @@ class Engine:
             raise UsageError(f"{named} needs the encoder's attention; {lm.name} has none")
         if self.target or config.reduction.threshold is not None:
             _check_decoder(lm)
-        self.runner = Runner(lm, config, self.reducer)
+        self.runner = Runner(lm, config, self.reducer, encode)
         self._ceiling = Ceiling(lm.device, config.max_memory)
         self._exit = ExitStack()
         self.reducer.check(self.reach)

@@ -25,7 +25,7 @@ from .loops import TIMES, looped
 from .memory import row_bytes
 from .prompts import Prompts, encoder_scores
 from .reducer import Reducer
-from .windows import audio_tokens, encode, longest_prompt, positions
+from .windows import Encode, audio_tokens, encode, longest_prompt, positions
 
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
 _LOOP = "repetition"
@@ -46,10 +46,13 @@ class Runner:
         lm: the loaded model; its decoder must be inside `reducing`.
         config: the run's settings.
         reducer: how prompts are reduced.
+        encode: what makes audio tokens of segments.
     """
 
-    def __init__(self, lm: SpeechLM, config: RunConfig, reducer: Reducer) -> None:
-        self.lm, self._config, self._reducer = lm, config, reducer
+    def __init__(
+        self, lm: SpeechLM, config: RunConfig, reducer: Reducer, encode: Encode = encode
+    ) -> None:
+        self.lm, self._config, self._reducer, self._encode = lm, config, reducer, encode
         self._request = Request(
             config.task, config.language, config.target_language, config.question, config.prompt
         )
@@ -95,7 +98,7 @@ class Runner:
         Raises:
             TranscriptionError: a segment is longer than the model's window.
         """
-        encoded, flops = encode(self.lm, segments, self._reducer.needs_encoder)
+        encoded, flops = self._encode(self.lm, segments, self._reducer.needs_encoder)
         texts = [self.prompt(segment.question, segment.duration) for segment in segments]
         pairs = list(zip(texts, encoded.tokens, strict=True))
         return Prompts(

@@ -6,7 +6,7 @@ A segment under the model's window is one of them. A longer one (`--segment whol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ TOGETHER = 16
 """Windows that are encoded at a time, unless there are more segments than that."""
 
 _AT_LEAST: Seconds = 240.0
+
+Encode = Callable[[SpeechLM, Sequence[Segment], bool], tuple[Encoded, list[int]]]
+"""See `encode`."""
 
 
 def windows(lm: SpeechLM, samples: Waveform) -> list[Waveform]:

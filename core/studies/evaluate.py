@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import RunConfig
+from ..engine import Engine
 from ..errors import UsageError
 from ..flags import Flags
 from ..models.base import Facts, SpeechLM
 from ..pipeline import Event, run
+from ..reading import Read
 from ..records import Transcript
 from ..results.labels import LABELS, longest_label
 from ..results.scoring import BASIC, NORMALISERS, Tally, scores, tallies
 from ..results.store import MemorySink, Sink, Store
-from ..stages import Rooms, Stages
+from ..stages import Rooms, Stages, Transcriber
 from .grid import Grid
+from .heard import Heard
 from .points import BlockResult, Evaluation, Point, spent
 from .sets import Block, seconds
 
@@ -31,15 +35,20 @@ Watch = Callable[[Block, RunConfig, Event], None]
 
 
 class OneModel(Rooms):
-    """The real stages, with one model for all runs."""
+    """The real stages, with one model for all runs, and recordings that are heard once."""
 
     def __init__(self, lm: SpeechLM) -> None:
         """Keep the loaded model."""
-        self._lm = lm
+        self._lm, self._heard = lm, Heard()
 
-    def load(self, config: RunConfig) -> SpeechLM:
-        """The model that is there."""
-        return self._lm
+    def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
+        """The model that is there, in an engine that encodes what is new."""
+        return self._lm, Engine(self._lm, config, self._heard.encode)
+
+    def reader(self, config: RunConfig, model: SpeechLM) -> Read:
+        """Decode and cut what is new."""
+        how = (config.segment, config.chunk_length)
+        return self._heard.reader(how, super().reader(config, model))
 
 
 @dataclass(frozen=True, slots=True)

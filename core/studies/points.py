@@ -28,7 +28,8 @@ class Spent:
         prefill_full_flops, prefill_flops: 2 per multiply-add.
         kv_bytes_full, kv_bytes: of each recording's largest segment at the end of decoding.
         audio_s: seconds of audio.
-        encode_s, prefill_s, decode_s: seconds of the model's work.
+        encode_s, prefill_s, decode_s: seconds of the model's work; what an earlier point of the
+            evaluation has encoded takes none.
     """
 
     cut: float
