@@ -33,7 +33,8 @@ class ReductionConfig:
 
     Attributes:
         method: a name of `core.methods`; `none` in the preset that reduces nothing.
-        schedule: once | constant | decay | input; None for methods that cut the KV cache.
+        schedule: once | constant | decay | input, or shares in numbers (`presets.shares`); None
+            for methods that cut the KV cache.
         reduce: share of the LM's prefill FLOPs to cut, 0 to 0.9; of the prompt's KV bytes for
             methods that cut the KV cache.
         positions: reindex (gaps closed, as the paper's code does) | keep (the first member's);

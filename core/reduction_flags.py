@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from presets import MAX_REDUCE, POSITIONS, SCHEDULES, Preset
+from presets import MAX_REDUCE, POSITIONS, SCHEDULES, Preset, shares
 
 from .config import ONE_PLACE, THRESHOLD_METHODS, ReductionConfig
 from .errors import UsageError
@@ -46,7 +46,8 @@ def reduction_config(preset: Preset, overrides: Mapping[str, Any]) -> ReductionC
         return _on_cache(config, overrides)
     if config.start_layer is not None and config.start_layer < 0:
         raise UsageError(f"--start-layer {config.start_layer}: layers are counted from 0")
-    choice("--schedule", str(config.schedule), SCHEDULES)
+    if not shares(str(config.schedule)):
+        choice("--schedule", str(config.schedule), SCHEDULES)
     choice("--positions", str(config.positions), POSITIONS)
     return config
 

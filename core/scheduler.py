@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from presets import ANCHORED, SCHEDULES, shares
+
 from .errors import UsageError
 from .flops import RECEIVED, DecoderShape, PromptLengths, Scoring, prefill_flops
 
-KINDS = ("once", "constant", "decay", "input")
 _LARGEST_RATIO = 0.9999
 _BISECTIONS = 40
 
@@ -26,8 +27,9 @@ class Schedule:
 
     Attributes:
         kind: `once` (one layer), `constant` (the same ratio from `start` on), `decay` (falling
-            linearly to 0 at the last layer) or `input` (before the first layer).
-        start: first layer that removes tokens; not used by `input`.
+            linearly to 0 at the last layer), `input` (before the first layer), or the places'
+            shares in numbers, see `presets.shares`.
+        start: first layer that removes tokens; not used by `input` and by numbers.
         layers: decoder layers of the model.
         most: largest share of its audio tokens that one layer can remove (pairs only: half).
 
@@ -41,8 +43,15 @@ class Schedule:
     most: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UsageError(f"unknown schedule '{self.kind}'; choose one of {', '.join(KINDS)}")
+        if self.kind not in SCHEDULES and not shares(self.kind):
+            raise UsageError(
+                f"unknown schedule '{self.kind}'; choose one of {', '.join(SCHEDULES)}, or say what"
+                " share goes at the input and in each layer, as in 2-0-0-1"
+            )
+        if len(shares(self.kind)) > self.layers + 1:
+            raise UsageError(
+                f"schedule {self.kind} has more numbers than the input and {self.layers} layers"
+            )
         if not 0 <= self.start < self.layers:
             raise UsageError(
                 f"start layer {self.start} does not exist: this model has layers 0 to"
@@ -51,8 +60,9 @@ class Schedule:
 
     def ratios(self, ratio: float) -> tuple[float, ...]:
         """Share of its audio tokens that leaves at the input, then in each layer (layers + 1)."""
-        if self.kind == "input":
-            return (ratio, *[0.0] * self.layers)
+        if self.kind not in ANCHORED:
+            said = shares(self.kind) or (1.0,)
+            return (*(ratio * share for share in said), *[0.0] * (self.layers + 1 - len(said)))
         inside = [0.0] * self.layers
         inside[self.start] = ratio
         span = self.layers - 1 - self.start

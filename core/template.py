@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from presets import ANCHORED
+
 from . import __version__
 from .config import RunConfig
 from .records import SCHEMA_VERSION, Flops, Latency, Memory, Source, Tokens, Transcript
@@ -16,7 +18,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
     """A record with all that is the same for every recording of the run."""
     reduction = config.reduction
     start_layer = None
-    if model is not None and reduction.cuts_prompt and reduction.schedule != "input":
+    if model is not None and reduction.cuts_prompt and reduction.schedule in ANCHORED:
         start_layer = reduction.first_layer(model.decoder_shape.layers)
     return Transcript(
         schema_version=SCHEMA_VERSION,

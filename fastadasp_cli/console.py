@@ -139,8 +139,8 @@ def _started(record: Transcript) -> str:
     if record.memory.reduction_target:
         reduced = f"{record.method}, {record.memory.reduction_target:.0%} of the prompt's KV cut"
     if record.flops.reduction_target or record.threshold is not None:
-        layer = record.start_layer
-        where = "at the input" if layer is None else f"{record.schedule}, from layer {layer}"
+        layer = "" if record.start_layer is None else f", from layer {record.start_layer}"
+        where = f"{record.schedule}{layer}"
         asked = f"{record.flops.reduction_target:.0%} of prefill FLOPs cut"
         if record.threshold is not None:
             asked = f"threshold {record.threshold:g}"

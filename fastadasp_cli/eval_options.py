@@ -53,7 +53,7 @@ Schedules = Annotated[
         "--schedules",
         "--schedule",
         metavar="LIST",
-        help="once, constant, decay, input. Default: the task's.",
+        help="once, constant, decay, input, or as --schedule of run. Default: the task's.",
         rich_help_panel=HOW,
     ),
 ]

@@ -90,7 +90,11 @@ Method = Annotated[
 ]
 Schedule = Annotated[
     str | None,
-    typer.Option("--schedule", help="once | constant | decay | input.", rich_help_panel=HOW),
+    typer.Option(
+        "--schedule",
+        help="once | constant | decay | input, or shares of input and layers: 2-0-0-1.",
+        rich_help_panel=HOW,
+    ),
 ]
 StartLayer = Annotated[
     int | None,

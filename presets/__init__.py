@@ -6,6 +6,7 @@ that names the allowed keys or values. Method names are not judged here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -15,6 +16,8 @@ from typing import Any
 import yaml
 
 SCHEDULES = ("once", "constant", "decay", "input")
+ANCHORED = ("once", "constant", "decay")
+"""Schedules that begin at the start layer."""
 POSITIONS = ("reindex", "keep")
 MAX_REDUCE = 0.9
 
@@ -105,6 +108,21 @@ def _is_file(name: str) -> bool:
     return Path(name).suffix in (".yaml", ".yml") or Path(name).name != name
 
 
+def shares(schedule: str) -> tuple[float, ...]:
+    """What a schedule written in numbers says, such as `2-0-0-1`, relative to its largest.
+
+    The input's share comes first, then each layer's; those behind the last number have none.
+
+    Returns:
+        () if it is not such a schedule.
+    """
+    if not re.fullmatch(r"\d+(\.\d+)?(-\d+(\.\d+)?)+", schedule):
+        return ()
+    numbers = [float(number) for number in schedule.split("-")]
+    most = max(numbers)
+    return tuple(number / most for number in numbers) if most else ()
+
+
 _KEYS = tuple(field.name for field in fields(Preset))
 _MODEL_KEYS = ("method", "schedule", "reduce", "start", "positions", "size_bias")
 
@@ -138,7 +156,8 @@ def _check_values(data: Mapping[str, Any], where: str) -> None:
     for key in ("name", "method", "schedule"):
         if not isinstance(data[key], str):
             raise PresetError(f"{where}: {key} must be a word")
-    _check_choice(data["schedule"], SCHEDULES, f"{where}: schedule")
+    if not shares(data["schedule"]):
+        _check_choice(data["schedule"], SCHEDULES, f"{where}: schedule")
     _check_choice(data.get("positions", "keep"), POSITIONS, f"{where}: positions")
     for task in data.get("tasks") or ():
         _check_choice(task, tuple(DEFAULT_BY_TASK), f"{where}: tasks")

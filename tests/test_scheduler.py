@@ -15,7 +15,7 @@ LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 @pytest.mark.parametrize("start", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["once", "constant", "decay", "input"])
+@pytest.mark.parametrize("kind", ["once", "constant", "decay", "input", "2-0-0-1"])
 @pytest.mark.parametrize("shape", [EMBEDDED, LARGE], ids=["embedded", "7b"])
 def test_the_cut_is_within_a_point_of_what_was_asked(
     shape: DecoderShape, kind: str, start: int
@@ -41,10 +41,12 @@ def test_shares_of_each_schedule() -> None:
     assert Schedule("constant", 1, 4).ratios(0.4) == (0, 0, 0.4, 0.4, 0.4)
     assert Schedule("input", 0, 4).ratios(0.4) == (0.4, 0, 0, 0, 0)
     assert Schedule("decay", 1, 4).ratios(0.4) == pytest.approx((0, 0, 0.4, 0.2, 0))
+    assert Schedule("2-0-1", 3, 4).ratios(0.4) == pytest.approx((0.4, 0, 0.2, 0, 0))
+    assert Schedule("0-0.5", 3, 4).ratios(0.4) == (0, 0.4, 0, 0, 0)
 
 
 def test_counts_only_fall_and_never_reach_zero() -> None:
-    for kind in ("once", "constant", "decay", "input"):
+    for kind in ("once", "constant", "decay", "input", "1-0-2"):
         for ratio in (0.0, 0.05, 0.5, 0.99):
             kept = Schedule(kind, 0, 8).kept(61, ratio)
             assert kept[0] <= 61
@@ -80,9 +82,12 @@ def test_nothing_asked_nothing_removed() -> None:
     assert not found.capped
 
 
-@pytest.mark.parametrize(("kind", "start"), [("twice", 0), ("once", 8), ("once", -1)])
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [("twice", 0), ("once", 8), ("once", -1), ("0-0", 0), ("1-", 0), ("1-" * 9 + "1", 0)],
+)
 def test_what_does_not_exist_is_refused(kind: str, start: int) -> None:
-    with pytest.raises(UsageError, match=r"choose one of|layers 0 to 7"):
+    with pytest.raises(UsageError, match=r"choose one of|layers 0 to 7|the input and 8 layers"):
         Schedule(kind, start, 8)
 
 

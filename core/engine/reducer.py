@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from presets import ANCHORED
+
 from ..config import ReductionConfig
 from ..errors import UsageError
 from ..flops import DecoderShape, PromptLengths, Scoring
@@ -83,12 +85,13 @@ def reducer(wanted: ReductionConfig, shape: DecoderShape) -> Reducer:
         eviction = Eviction(get_cache_method(wanted.method))
         limit = "{most:.2f} of the KV cache can be cut at most; lower --reduce"
         return Reducer(eviction, wanted.reduce, partial(solve_cache, shape.layers), limit)
-    method = _placed(wanted.method, str(wanted.schedule))
     first = wanted.first_layer(shape.layers)
-    schedule = Schedule(str(wanted.schedule), first, shape.layers, method.most)
+    schedule = Schedule(str(wanted.schedule), first, shape.layers)
+    method = _placed(wanted.method, schedule)
+    schedule = replace(schedule, most=method.most)
     biased = method.size_bias if wanted.size_bias is None else wanted.size_bias
-    inside = schedule.kind != "input"
-    where, lower = (f" from layer {first}", " or --start-layer") if inside else ("", "")
+    anchored = schedule.kind in ANCHORED
+    where, lower = (f" from layer {first}", " or --start-layer") if anchored else ("", "")
     return Reducer(
         Reduction(
             method, str(wanted.positions), biased, threshold=_threshold(wanted, method, schedule)
@@ -109,11 +112,11 @@ def _threshold(wanted: ReductionConfig, method: Method, schedule: Schedule) -> T
     return Threshold(method, wanted.threshold, place)
 
 
-def _placed(name: str, schedule: str) -> Method:
+def _placed(name: str, schedule: Schedule) -> Method:
     """The method, checked against the schedule; any method stands in where nothing is reduced."""
     method = get_method("uniform" if name == "none" else name)
-    at_input = schedule == "input"
-    if (at_input and not method.at_input) or (not at_input and not method.in_layer):
-        where = "once, constant or decay" if at_input else "input"
-        raise UsageError(f"method {name} cannot work with --schedule {schedule}; use {where}")
+    at_input, *inside = schedule.ratios(1.0)
+    if (at_input and not method.at_input) or (any(inside) and not method.in_layer):
+        where = "input" if method.at_input else ", ".join(ANCHORED)
+        raise UsageError(f"method {name} cannot work with --schedule {schedule.kind}; use {where}")
     return method

@@ -190,7 +190,7 @@ def test_a_target_beyond_every_prompt_is_a_usage_error(lm: SpeechLM) -> None:
 
 def test_what_the_method_cannot_do_is_a_usage_error(lm: SpeechLM) -> None:
     reduction = ReductionConfig("fastadasp", "input", 0.2, "keep", 0.0)
-    with pytest.raises(UsageError, match="use once, constant or decay"):
+    with pytest.raises(UsageError, match="use once, constant, decay"):
         Engine(lm, config(reduction=reduction))
     with pytest.raises(UsageError, match="unknown method 'x'; choose one of"):
         Engine(lm, config(reduction=replace(reduction, method="x")))

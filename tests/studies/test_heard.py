@@ -73,6 +73,7 @@ def test_a_recording_is_cut_once_for_each_way_of_cutting() -> None:
     cuts, times = read_twice(Heard())
     (first, drawn), (again, same) = cuts
     assert times == 1
+    assert [one.features for one in same] == [(), ()]
     assert [one.samples is two.samples for one, two in zip(drawn, same, strict=True)] == [True] * 2
     numbers = [(one.audio_s, one.load_s, one.segment_s, one.warnings) for one in (first, again)]
     assert numbers == [(2.0, 0.25, 0.5, ("odd",))] * 2
