@@ -62,6 +62,11 @@ class DecoderShape:
         """FLOPs of the language-model head at one position."""
         return 2 * self.hidden * self.vocab
 
+    @property
+    def weights(self) -> int:
+        """Parameters that a decode step reads: of the layers and the head."""
+        return (self.layers * (self.attention_linear + self.mlp) + self.head) // 2  # 2 FLOPs each
+
     def kv_bytes(self, tokens: int, bytes_per_value: int) -> int:
         """Bytes of keys and values of `tokens` cached tokens in one layer."""
         return 2 * tokens * self.kv_heads * self.head_dim * bytes_per_value

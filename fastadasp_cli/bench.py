@@ -137,7 +137,7 @@ def _measured(
     from core.studies.bench import build_decoder, measure, measure_limits
     from core.studies.bench.setting import entrants
 
-    where, number = place_of(*place, setting.size.weights)
+    where, number = place_of(*place, setting.size.decoder.weights)
     settings = [replace(setting, seconds=s, beams=width) for s in grid[0] for width in grid[1]]
     for one in settings:
         list(entrants(one))  # what cannot be is said before anything is built

@@ -18,9 +18,9 @@ from . import options as opt
 from .run import prepare
 
 if TYPE_CHECKING:
-    from core.engine.profile import CostRow
     from core.records import Recording, Segment
     from core.stages import Rooms
+    from core.studies.profile import CostRow
 
 
 def profile(
@@ -132,7 +132,7 @@ def _show(name: str, config: RunConfig, asked: Asked, as_json: bool) -> None:
 def _rows(
     lm: Any, segments: Sequence[Segment], config: RunConfig, asked: Asked
 ) -> list[tuple[float, CostRow]]:
-    from core.engine.profile import profile as measure
+    from core.studies.profile import profile as measure
 
     seconds = round(sum(segment.duration for segment in segments), 3)
     rows = measure(lm, segments, config, asked.cuts, asked.widths)
@@ -199,13 +199,20 @@ _COLUMNS: dict[str, Callable[[CostRow], str]] = {
     "cut asked": lambda row: f"{row.reduce:.1%}",
     "cut": lambda row: f"{row.reduction:.1%}",
     "KV cut": lambda row: f"{row.kv_reduction:.1%}",
-    "RTF": lambda row: f"{row.rtf:.4f}",
     "encoder s": lambda row: f"{row.encode_s:.3f}",
     "prefill s": lambda row: f"{row.prefill_s:.3f}",
+    "/ first": lambda row: f"{row.prefill_ratio:.3f}",
+    "of peak": lambda row: f"{row.of_flops:.0%}",
+    "first token s": lambda row: f"{row.first_token_s:.3f}",
     "decode s": lambda row: f"{row.decode_s:.3f}",
     "tokens/s": lambda row: f"{row.tokens_per_s:.1f}",
+    "x first": lambda row: f"{row.decode_speedup:.2f}",
+    "of bandwidth": lambda row: "" if row.of_bandwidth is None else f"{row.of_bandwidth:.0%}",
+    "RTF": lambda row: f"{row.rtf:.4f}",
+    "RTF / first": lambda row: f"{row.rtf_ratio:.3f}",
     "audio tokens": lambda row: f"{row.audio_in} > {row.audio_kept}",
     "KV MB": lambda row: f"{row.kv_bytes / 1e6:.2f}",
+    "x smaller": lambda row: f"{row.kv_smaller:.2f}",
     "peak MB": lambda row: f"{row.peak_bytes / 1e6:.0f}",
     "same text": lambda row: "yes" if row.same_text else "no",
 }

@@ -64,6 +64,13 @@ class Row:
     audio_kept: int = 50
     kv_bytes: int = 2_000_000
     peak_bytes: int = 3_000_000
+    first_token_s: float = 3.0
+    prefill_ratio: float = 0.5
+    rtf_ratio: float = 0.5
+    decode_speedup: float = 2.0
+    kv_smaller: float = 2.0
+    of_flops: float = 0.5
+    of_bandwidth: float | None = None
     same_text: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         return [Row(level, width) for width in beams for level in levels]
 
     module = SimpleNamespace(profile=measure)
-    monkeypatch.setitem(sys.modules, "core.engine.profile", module)
+    monkeypatch.setitem(sys.modules, "core.studies.profile", module)
     monkeypatch.setattr(Rooms, "load", lambda self, config: lm)
     monkeypatch.setattr(Rooms, "reader", lambda self, config, facts: FakeCut)
     (tmp_path / "a.wav").write_text("one\ntwo")

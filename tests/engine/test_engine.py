@@ -13,8 +13,7 @@ from core.config import ReductionConfig
 from core.engine import Engine
 from core.engine.generate import Answer, prefill
 from core.engine.greedy import _forbid_repeats
-from core.engine.profile import profile
-from core.errors import TranscriptionError, UsageError
+from core.errors import UsageError
 from core.models.base import SpeechLM
 from tests.engine.made import config, segments
 
@@ -257,20 +256,3 @@ def test_the_cap_follows_the_length_of_the_audio(lm: SpeechLM) -> None:
     engine = Engine(lm, config(max_new_tokens=None))
     short, long = (engine.runner.job(piece).cap for piece in segments(0.1, 2.0))
     assert 16 <= short < long <= 50
-
-
-def test_profile_compares_levels_in_one_process(lm: SpeechLM) -> None:
-    rows = profile(lm, segments(1.9, 1.2), config(), [0.0, 0.3], beams=[1, 2], rounds=2)
-    assert [(row.num_beams, row.reduce) for row in rows] == [(1, 0), (1, 0.3), (2, 0), (2, 0.3)]
-    assert [row.reduction for row in rows] == pytest.approx([0, 0.3, 0, 0.3], abs=0.01)
-    assert rows[0].same_text
-    assert rows[0].prefill_flops > rows[1].prefill_flops
-    assert rows[0].kv_bytes > rows[1].kv_bytes
-    for row in rows:
-        assert row.rtf == pytest.approx((row.encode_s + row.prefill_s + row.decode_s) / 3.1)
-        assert row.tokens_per_s == pytest.approx(row.generated / row.decode_s)
-
-
-def test_profile_of_a_segment_that_fails_is_an_error(lm: SpeechLM) -> None:
-    with pytest.raises(TranscriptionError, match="more than the 240 s"):
-        profile(lm, segments(250.0), config(), [0.0])

@@ -140,8 +140,7 @@ def least_bytes(setting: Setting, found: Measured) -> int:
     """Bytes that all decode steps must read, however they are made."""
     shape, prompt = setting.size.decoder, setting.size.prompt(setting.seconds)
     steps = setting.tokens - 1
-    weights = setting.size.weights
     cached = sum(prompt.text + audio for audio in found.entrant.budget.kept[:-1])
     new = setting.beams * shape.layers * setting.tokens // 2
     values = setting.batch * shape.kv_bytes(cached + new, found.value_bytes)
-    return steps * (weights * found.value_bytes + values)
+    return steps * (shape.weights * found.value_bytes + values)

@@ -42,12 +42,6 @@ class ModelShape:
         """Token counts of a prompt with this much audio."""
         return PromptLengths(_BEFORE, round(seconds * self.tokens_per_second), _AFTER)
 
-    @property
-    def weights(self) -> int:
-        """Parameters that a decode step reads: of the layers and the head."""
-        size = self.decoder  # two FLOPs a weight
-        return (size.layers * (size.attention_linear + size.mlp) + size.head) // 2
-
 
 def windows_of(seconds: float) -> int:
     """Encoder windows that so much audio takes."""

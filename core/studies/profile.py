@@ -1,21 +1,28 @@
 """What one recording costs at several levels of reduction, full against reduced, side by side.
 
 Every level and beam count is run in turn, several rounds in one process, and the median of each
-stage is taken: what the machine does meanwhile hits all of them alike.
+stage is taken: what the machine does meanwhile hits all of them alike. Ratios are taken within a
+round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 
 from ..config import RunConfig
+from ..engine import Engine
+from ..engine.cost import reset_peak
 from ..errors import TranscriptionError
+from ..flops import last_layer_saving
 from ..models.base import SpeechLM
-from ..records import Hypothesis, Json, Seconds, Segment
-from .cost import reset_peak
-from .engine import Engine
+from ..records import Cost, Hypothesis, Json, Seconds, Segment
+from .bench.limits import Limits, measure_limits
+
+Round = Sequence[Hypothesis]
+
+_STAGES = ("encode_s", "prefill_s", "decode_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,13 @@ class CostRow:
         prefill_flops, decode_flops, encoder_flops: summed over segments.
         kv_bytes: KV cache at the end of decoding, of the segment that has most.
         peak_bytes: most memory held meanwhile by the process or, on CUDA, the device.
-        same_text: whether the text is that of the lowest level with as many beams.
+        prefill_ratio, rtf_ratio: over the first level with as many beams.
+        decode_speedup, kv_smaller: the first level with as many beams over this one.
+        of_flops: prefill FLOPs per second over this machine's best.
+        of_bandwidth: bytes that the decode steps must read (weights once and one copy of keys and
+            values a step) per second over this machine's best; None where several segments share
+            the steps.
+        same_text: whether the text is that of the first level with as many beams.
     """
 
     reduce: float
@@ -57,6 +70,12 @@ class CostRow:
     decode_flops: int
     kv_bytes: int
     peak_bytes: int
+    prefill_ratio: float
+    rtf_ratio: float
+    decode_speedup: float
+    kv_smaller: float
+    of_flops: float
+    of_bandwidth: float | None
     same_text: bool
 
     def to_json(self) -> Json:
@@ -85,21 +104,20 @@ def profile(
     Raises:
         TranscriptionError: a segment cannot be transcribed.
     """
+    limits = measure_limits(lm.device, lm.dtype)
     engines = [Engine(lm, _at(config, level, width)) for width in beams for level in levels]
     for engine in engines:
         _transcribe(engine, segments[:1])
-    found: list[list[list[Hypothesis]]] = [[] for _ in engines]
+    found: list[list[Round]] = [[] for _ in engines]
     for _ in range(rounds):
         for engine, runs in zip(engines, found, strict=True):
             reset_peak(lm.device)
             runs.append(_transcribe(engine, segments))
-    texts: dict[int, list[str]] = {}
-    rows = []
-    for engine, runs in zip(engines, found, strict=True):
-        text = [piece.text for piece in runs[0]]
-        same = texts.setdefault(engine.config.num_beams, text) == text
-        rows.append(_row(engine, runs, same))
-    return rows
+    firsts: dict[int, list[Round]] = {}
+    return [
+        _row(engine, segments, runs, firsts.setdefault(engine.config.num_beams, runs), limits)
+        for engine, runs in zip(engines, found, strict=True)
+    ]
 
 
 def _at(config: RunConfig, level: float, beams: int) -> RunConfig:
@@ -116,18 +134,27 @@ def _transcribe(engine: Engine, segments: Sequence[Segment]) -> list[Hypothesis]
     return sorted(found, key=lambda piece: piece.index)
 
 
-def _row(engine: Engine, runs: Sequence[Sequence[Hypothesis]], same_text: bool) -> CostRow:
+def _row(
+    engine: Engine,
+    segments: Sequence[Segment],
+    runs: Sequence[Round],
+    first: Sequence[Round],
+    limits: Limits,
+) -> CostRow:
     pieces = [piece.cost for piece in runs[0]]
     seconds = sum(piece.end - piece.start for piece in runs[0])
-    encode, prefill, decode = (
-        median(sum(getattr(piece.cost, stage) for piece in run) for run in runs)
-        for stage in ("encode_s", "prefill_s", "decode_s")
-    )
+    encode, prefill, decode = (median(_spent(run, stage) for run in runs) for stage in _STAGES)
+
+    def beside(ratio: Callable[[Round, Round], float]) -> float:
+        return median(ratio(*pair) for pair in zip(runs, first, strict=True))
+
     full = sum(piece.prefill_full_flops for piece in pieces)
     reduced = sum(piece.prefill_flops for piece in pieces)
     whole = sum(piece.prompt_kv_bytes_full for piece in pieces)
     held = sum(piece.prompt_kv_bytes for piece in pieces)
     generated = sum(piece.generated for piece in pieces)
+    saved = _saved(engine, segments) if reduced < full else 0
+    read = _least_bytes(engine, pieces[0]) if len(pieces) == 1 else None
     return CostRow(
         reduce=engine.target,
         reduction=1 - reduced / full if full else 0.0,
@@ -136,7 +163,7 @@ def _row(engine: Engine, runs: Sequence[Sequence[Hypothesis]], same_text: bool) 
         rtf=(encode + prefill + decode) / seconds if seconds else 0.0,
         encode_s=encode,
         prefill_s=prefill,
-        first_token_s=median(_largest(_firsts(run)) for run in runs),
+        first_token_s=median(_largest(_first_tokens(run)) for run in runs),
         decode_s=decode,
         tokens_per_s=generated / decode if decode else 0.0,
         generated=generated,
@@ -145,13 +172,48 @@ def _row(engine: Engine, runs: Sequence[Sequence[Hypothesis]], same_text: bool) 
         encoder_flops=sum(piece.encoder_flops for piece in pieces),
         prefill_flops=reduced,
         decode_flops=sum(piece.decode_flops for piece in pieces),
-        kv_bytes=int(_largest(piece.kv_bytes for piece in pieces)),
+        kv_bytes=_kv_bytes(runs[0]),
         peak_bytes=int(median(max(piece.cost.peak_bytes for piece in run) for run in runs)),
-        same_text=same_text,
+        prefill_ratio=beside(
+            lambda mine, other: _spent(mine, "prefill_s") / _spent(other, "prefill_s")
+        ),
+        rtf_ratio=beside(lambda mine, other: _spent(mine, *_STAGES) / _spent(other, *_STAGES)),
+        decode_speedup=beside(
+            lambda mine, other: _spent(other, "decode_s") / _spent(mine, "decode_s")
+        ),
+        kv_smaller=_kv_bytes(first[0]) / _kv_bytes(runs[0]),
+        of_flops=(reduced - saved) / prefill / limits.flops,
+        of_bandwidth=None if read is None else read / decode / limits.bandwidth,
+        same_text=_texts(runs[0]) == _texts(first[0]),
     )
 
 
-def _firsts(run: Sequence[Hypothesis]) -> Iterator[Seconds]:
+def _spent(run: Round, *stages: str) -> Seconds:
+    return float(sum(getattr(piece.cost, stage) for piece in run for stage in stages))
+
+
+def _saved(engine: Engine, segments: Sequence[Segment]) -> int:
+    """FLOPs of the last layer that are counted and not spent."""
+    jobs = [engine.runner.job(segment) for segment in segments]
+    shape, scoring = engine.lm.decoder_shape, engine.reducer.scoring
+    return sum(last_layer_saving(shape, job.prompt, job.budget.kept, scoring) for job in jobs)
+
+
+def _least_bytes(engine: Engine, cost: Cost) -> int:
+    """Bytes that the decode steps of a single segment must read."""
+    values = engine.lm.decoder_shape.weights * engine.lm.dtype.itemsize
+    return (cost.generated - 1) * (values + (cost.prompt_kv_bytes + cost.kv_bytes) // 2)
+
+
+def _kv_bytes(run: Round) -> int:
+    return max(piece.cost.kv_bytes for piece in run)
+
+
+def _texts(run: Round) -> list[str]:
+    return [piece.text for piece in run]
+
+
+def _first_tokens(run: Round) -> Iterator[Seconds]:
     return (piece.cost.first_token_s for piece in run)
 
 
