@@ -1,20 +1,22 @@
-"""Does company change the text? Every recording of a manifest alone, in batches, and shuffled.
+"""Does speed or company change the text? Recordings the slow way, alone, in batches, and shuffled.
 
 `python -m benchmarks.batches MANIFEST [--task st]` answers every recording of the manifest as one
-piece: one at a time, in batches of 16 in the manifest's order, and in batches of 16 in random
-order. Where two texts differ, the full model is asked what it thought of the two tokens at which
-they part: a gap between the best two logits below 1e-3 is a tie, which rounding may decide either
-way. Ends in one JSON line; the exit code is 1 if any difference is no tie.
+piece: the slow way (plain `generate` of transformers; with `--reduce` a prefill that runs the last
+layer for every position, and no pool), one at a time, in batches of 16 in the manifest's order, and
+in batches of 16 in random order. Where two texts differ, the full model is asked what it thought of
+the two tokens at which they part: a gap between the best two logits below 1e-3 is a tie, which
+rounding may decide either way. Ends in one JSON line; the exit code is 1 if any difference is no
+tie.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 import soundfile
 import torch
@@ -22,9 +24,12 @@ import typer
 
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine
+from core.engine.reducer import reducer
+from core.engine.runner import Runner
 from core.models import load_model
 from core.models.base import Request, SpeechLM
 from core.records import Segment
+from core.reduction import Reduction, reducing
 
 TIE = 1e-3
 BATCH = 16
@@ -32,11 +37,12 @@ BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A recording whose text changed with its company, and the logit gap where it did."""
+    """A recording whose text is not that of the slow way, and the logit gap where they part."""
 
     recording: str
-    alone: str
-    together: str
+    way: str
+    slow: str
+    fast: str
     gap: float
 
 
@@ -55,6 +61,44 @@ def texts(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> dict[
     """Text of every segment, answered in the order and the company that the engine chooses."""
     with Engine(lm, config) as engine:
         return {found.recording_id: found.text for found in engine.transcribe(segments)}
+
+
+@torch.inference_mode()
+def plain(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Iterator[str]:
+    """`generate` of the untouched model, one recording after the other, as its card shows."""
+    runner = Engine(lm, config).runner
+    for segment in segments:
+        request = Request(
+            config.task, target_language=config.target_language, question=segment.question
+        )
+        made: Any = lm.processor(
+            text=lm.prompt(request),
+            audio=[segment.samples],
+            sampling_rate=segment.sample_rate,
+            return_tensors="pt",
+        )
+        made = made.to(lm.device)
+        made["input_features"] = made["input_features"].to(lm.dtype)
+        out = lm.model.generate(
+            **made,
+            max_new_tokens=runner.job(segment).cap,
+            num_beams=config.num_beams,
+            do_sample=False,
+        )
+        yield lm.text(out[0, made["input_ids"].shape[1] :].tolist())
+
+
+def slowly(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Iterator[str]:
+    """Texts without the shortcuts: of the full model by `plain`, else the last layer whole."""
+    how = reducer(config.reduction, lm.decoder_shape)
+    if not how.target or not isinstance(how.how, Reduction):
+        yield from plain(lm, config, segments)
+        return
+    runner = Runner(lm, config, replace(how, how=replace(how.how, shortcut=False)))
+    with reducing(lm.decoder):
+        for segment in segments:
+            job = runner.job(segment)
+            yield runner.search(runner.start([job]), [job])[0].text
 
 
 @torch.inference_mode()
@@ -81,36 +125,47 @@ def main(
     task: Annotated[str, typer.Option(help="Any task of the model.")] = "asr",
     model: Annotated[str, typer.Option(help="Id or folder.")] = "embedded",
     reduce: Annotated[float, typer.Option(help="Cut of prefill FLOPs.")] = 0.0,
+    method: Annotated[str, typer.Option(help="Reduction method.")] = "fastadasp",
+    schedule: Annotated[str, typer.Option(help="As of `fastadasp run`.")] = "constant",
+    num_beams: Annotated[int, typer.Option(help="Beams of the search.")] = 1,
+    limit: Annotated[int | None, typer.Option(help="First so many recordings.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shuffled order.")] = 0,
 ) -> None:
-    """Compare the text of every recording alone, in batches and shuffled."""
-    segments = read(manifest)
+    """Compare the text of every recording the slow way, alone, in batches and shuffled."""
+    segments = read(manifest)[:limit]
     lm = load_model(model)
     language = "de" if task == "st" else None
-    reduction = ReductionConfig("fastadasp", "constant", reduce, "keep", 0.0, 0)
+    reduction = ReductionConfig(method, schedule, reduce, "keep", 0.0, 0)
+    config = RunConfig(task, reduction, target_language=language, num_beams=num_beams)
 
     def answer(order: Sequence[Segment], size: int) -> dict[str, str]:
-        config = RunConfig(task, reduction, target_language=language, batch_size=size)
-        return texts(lm, config, order)
+        return texts(lm, replace(config, batch_size=size), order)
 
-    alone = answer(segments, 1)
+    names = [segment.recording_id for segment in segments]
+    slow = dict(zip(names, slowly(lm, config, segments), strict=True))
     shuffled = Random(seed).sample(segments, len(segments))
+    ways = {
+        "alone": answer(segments, 1),
+        "batches": answer(segments, BATCH),
+        "shuffled": answer(shuffled, BATCH),
+    }
     differences = [
         Difference(
-            segment.recording_id,
-            alone[segment.recording_id],
-            found[segment.recording_id],
+            name,
+            way,
+            slow[name],
+            found[name],
             gap(
                 lm,
                 Request(task, target_language=language, question=segment.question),
                 segment,
-                alone[segment.recording_id],
-                found[segment.recording_id],
+                slow[name],
+                found[name],
             ),
         )
-        for found in (answer(segments, BATCH), answer(shuffled, BATCH))
-        for segment in segments
-        if found[segment.recording_id] != alone[segment.recording_id]
+        for way, found in ways.items()
+        for name, segment in zip(names, segments, strict=True)
+        if found[name] != slow[name]
     ]
     typer.echo(
         json.dumps(
@@ -118,6 +173,9 @@ def main(
                 "manifest": manifest.as_posix(),
                 "task": task,
                 "reduce": reduce,
+                "method": method if reduce else None,
+                "schedule": schedule if reduce else None,
+                "num_beams": num_beams,
                 "recordings": len(segments),
                 "differences": [asdict(one) for one in differences],
             }

@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.batches import gap, read
+from benchmarks.batches import gap, plain, read
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine
 from core.models import load_model
@@ -37,29 +37,8 @@ PLAIN, STATIC, CONTINUOUS = "transformers", "static", "continuous"
 
 
 def plain_side(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Side:
-    """`generate` of the untouched model, one recording after the other, as its card shows."""
-    runner = Engine(lm, config).runner
-    text = lm.prompt(Request(config.task, target_language=config.target_language))
-
-    @torch.inference_mode()
-    def run() -> Texts:
-        found = []
-        for segment in segments:
-            made: Any = lm.processor(
-                text=text,
-                audio=[segment.samples],
-                sampling_rate=segment.sample_rate,
-                return_tensors="pt",
-            )
-            made = made.to(lm.device)
-            made["input_features"] = made["input_features"].to(lm.dtype)
-            out = lm.model.generate(
-                **made, max_new_tokens=runner.job(segment).cap, num_beams=1, do_sample=False
-            )
-            found.append(lm.text(out[0, made["input_ids"].shape[1] :].tolist()))
-        return found
-
-    return run
+    """`generate` of the untouched model, one recording after the other."""
+    return lambda: list(plain(lm, config, segments))
 
 
 def static_side(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment], size: int) -> Side:
