@@ -6,7 +6,7 @@ A segment under the model's window is one of them. A longer one (`--segment whol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from ..models.base import SpeechLM
 from ..models.facts import Encoded
 from ..records import Seconds, Segment, Waveform
+
+Encode = Callable[[SpeechLM, Sequence[Segment], bool], tuple[Encoded, list[int]]]
+"""Takes segments, and whether their attention is wanted; see `encode`."""
 
 TOGETHER = 16
 """Windows that are encoded at a time, unless there are more segments than that."""
