@@ -246,7 +246,8 @@ class _Run:
         if failure := hopeless(config, one.recording):
             return assemble(template, Heard(one.recording, one.source, failure=failure), [])
         payer = one.able[0].task
-        mine = [answer for answer in answers if answer.task in (None, config.task)]
+        several = bool(self._config.also)
+        mine = [answer for answer in answers if not several or answer.task == config.task]
         template = replace(template, question=config.asked(one.recording.question))
         shared = None if payer == config.task else payer
         return assemble(template, replace(heard, shared_with=shared), mine)

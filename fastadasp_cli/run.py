@@ -65,8 +65,9 @@ def run(
 ) -> None:
     """Transcribe, translate or label recordings.
 
-    One JSON line a recording (and task) on stdout, or DIR/results.jsonl with -o DIR. Exit codes: 0
-    all done, 1 some recordings failed, 2 usage, 3 cannot start, 130 interrupted.
+    One JSON line a recording (and task) on stdout, or DIR/results.jsonl with -o DIR.
+
+    Exit codes: 0 all done, 1 some recordings failed, 2 usage, 3 cannot start, 130 interrupted.
     """
     flags: Flags = {
         "task": task,

@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -83,12 +84,13 @@ class FakeEngine:
         while batch := list(islice(source, 2)):
             self._log.append([(segment.recording_id, segment.index) for segment in batch])
             yield from (
-                self._answer(segment, len(batch), task)
+                self._answer(replace(segment, tasks=segment.tasks[at : at + 1]), len(batch))
                 for segment in reversed(batch)
-                for task in segment.tasks or (None,)
+                for at in range(max(1, len(segment.tasks)))
             )
 
-    def _answer(self, segment: Segment, size: int, task: str | None) -> Hypothesis:
+    def _answer(self, segment: Segment, size: int) -> Hypothesis:
+        task = segment.tasks[0] if segment.tasks else None
         text = segment.samples.astype(np.uint8).tobytes().decode().strip()
         word, _, why = text.partition(" ")
         answer: dict[str, Any] = {"text": text, "cost": COST, "batch_size": size, "task": task}
