@@ -70,7 +70,7 @@ def test_examples_are_translated() -> None:
 
 
 def test_two_tasks_give_what_two_runs_give_and_encode_once(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.models.qwen2_audio import Qwen2Audio
 
@@ -104,6 +104,14 @@ def test_two_tasks_give_what_two_runs_give_and_encode_once(
             assert one["tokens"][key] == mine["tokens"][key]
         assert (one["latency"]["encode_s"] > 0) == (one["task"] == "asr")
         assert (one["flops"]["encoder"] > 0) == (one["task"] == "asr")
+    # where one task is done already, the other goes on alone
+    run(*files, "--task", "asr", "-o", tmp_path)
+    CliRunner().invoke(app, [*words, "-o", str(tmp_path)])
+    found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [one["task"] for one in found] == ["asr"] * len(files) + ["st"] * len(files)
+    for one in found:
+        assert one["pred_text"] == alone[one["id"], one["task"]]["pred_text"]
+        assert one["flops"]["encoder"] > 0
 
 
 def test_examples_are_evaluated(tmp_path: Path) -> None:

@@ -97,11 +97,11 @@ def test_a_task_that_is_done_is_left_out(corpus: Any) -> None:
     recordings = corpus(a="one", b="two", c="three", d="four")
     done = [("a", "asr"), ("b", "st"), ("d", "asr"), ("d", "st")]
     report, records, stages = go(recordings, sink=MemorySink(done))
-    assert [(one.id, one.task) for one in records] == [
-        ("a", "st"),
-        ("b", "asr"),
-        ("c", "asr"),
-        ("c", "st"),
+    assert [(one.id, one.task, one.pred_text) for one in records] == [
+        ("a", "st", "one"),
+        ("b", "asr", "two"),
+        ("c", "asr", "three"),
+        ("c", "st", "three"),
     ]
     assert sorted(stages.read) == [("a", "st"), ("b", "asr"), ("c", "asr", "st")]
     assert (report.ok, report.skipped) == (3, 1)
