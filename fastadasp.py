@@ -14,7 +14,7 @@ from typing import Unpack
 from core import __version__
 from core.config import ReductionConfig, RunConfig
 from core.errors import FastAdaSPError, MediaError, StartError, TranscriptionError, UsageError
-from core.flags import Flags, resolve, resolve_output
+from core.flags import Flags, resolve, resolve_output, resolve_tasks
 from core.records import Recording, Report, Segment, Span, Transcript
 
 __all__ = [
@@ -58,7 +58,8 @@ def transcribe(
         **flags: the flags of `fastadasp run`, such as task="st", lang="de", reduce=0.3.
 
     Returns:
-        The record of every input (of this shard), finished earlier or now, in their order.
+        The record of every input (of this shard), finished earlier or now, in their order; of
+        several tasks, such as task="asr,st", one a task.
 
     Raises:
         UsageError: the request cannot be meant as written.
@@ -70,7 +71,7 @@ def transcribe(
     from core.results.store import MemorySink, Store
     from core.shard import share
 
-    config = pinned(resolve(**flags))
+    config = pinned(resolve_tasks(**flags))
     folder = None if output_dir is None else Path(output_dir)
     output = resolve_output(folder, formats, shard, overwrite=overwrite)
     paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
@@ -79,11 +80,11 @@ def transcribe(
     if output.output_dir is None:
         memory = MemorySink()
         run(config, recordings, memory)
-        found = memory.records
+        found = memory.kept
     else:
         store = Store(
             output.output_dir,
-            config.settings_hash,
+            config.settings,
             output.side_formats,
             part=output.part,
             overwrite=overwrite,
@@ -91,5 +92,6 @@ def transcribe(
         with store:
             store.expect(recording.id for recording in listed)
             run(config, recordings, store)
-        found = store.records(config.task)
-    return [found[recording.id] for recording in recordings]
+        stored = {one.task: store.records(one.task) for one in config.each}
+        found = {(name, task): made for task in stored for name, made in stored[task].items()}
+    return [found[one.id, task.task] for one in recordings for task in config.each]

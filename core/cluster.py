@@ -21,18 +21,22 @@ from typing import TYPE_CHECKING, Any
 from . import errors, pipeline
 from .config import RunConfig
 from .errors import FastAdaSPError, StartError, first_line
-from .pipeline import Event, hopeless
+from .pipeline import Event, recorded
 from .reading import Read
 from .records import Json, Recording, Report, Source, Transcript
 from .results import report as reports
 from .results.assemble import Heard, assemble
-from .results.lines import record_of
+from .results.lines import Key, record_of
 from .results.store import MemorySink, Sink
 from .stages import Rooms, Stages, Transcriber
 from .template import template_of
+from .wanted import Wanted, check_asked, hopeless, wanted
 
 if TYPE_CHECKING:
     from .models.base import SpeechLM
+
+Records = list[Transcript]
+"""Of one recording, one a task."""
 
 MOST_FILES = 16
 """Recordings that a worker takes at a time: a run that is interrupted loses so many a worker."""
@@ -84,13 +88,14 @@ def run(
     """
     rooms = cluster.rooms
     sink.expect(recording.id for recording in recordings)
-    todo = [one for one in recordings if not _done(config, one, sink, rooms)]
-    usable = [one for one in todo if hopeless(config, one) is None]
+    check_asked(config, recordings)
+    todo = list(_todo(config, recordings, sink, rooms))
+    usable = [one for one in todo if one.able]
     if not usable:  # then no model is needed, and nobody but this process
         return pipeline.run(
             config, recordings, sink, fail_fast=fail_fast, on_event=on_event, stages=rooms
         )
-    left = {recording.id for recording in todo}
+    left = {one.recording.id for one in todo}
     skipped = [one.id for one in recordings if one.id not in left]
     for name in skipped:
         on_event(Event("skipped", name))
@@ -98,49 +103,56 @@ def run(
     report, begun = Report(skipped=len(skipped)), time.perf_counter()
     records = _records(cluster, config, usable)
     with closing(records):  # which ends the workers
-        for record in chain(_given_up(config, todo, rooms), _started(records, on_event)):
-            sink.write(record)
-            report = reports.add(report, record)
-            stop = on_event(Event("record", record.id, record.duration or 0.0, record))
-            report = replace(report, stopped=bool(stop))
-            if stop or (fail_fast and record.status != "ok"):
+        for made in chain(_given_up(todo), _started(records, on_event)):
+            for record in made:
+                sink.write(record)
+            report = reports.add(report, *made)
+            stop = [on_event(event) for event in recorded(made)]
+            report = replace(report, stopped=any(stop))
+            if any(stop) or (fail_fast and any(record.status != "ok" for record in made)):
                 break
     return replace(report, wall_s=time.perf_counter() - begun)
 
 
-def _given_up(
-    config: RunConfig, recordings: Sequence[Recording], rooms: Stages
-) -> Iterator[Transcript]:
+def _todo(
+    config: RunConfig, recordings: Sequence[Recording], sink: Sink, rooms: Stages
+) -> Iterator[Wanted]:
     for recording in recordings:
-        if failure := hopeless(config, recording):
-            heard = Heard(recording, rooms.source(recording, config.hash), failure=failure)
-            yield assemble(template_of(config), heard, [])
+        found = wanted(config, recording, rooms.source(recording, config.hash), sink)
+        if found is not None:
+            yield found
+
+
+def _given_up(todo: Sequence[Wanted]) -> Iterator[Records]:
+    for one in todo:
+        if not one.able:
+            yield [
+                assemble(
+                    template_of(task),
+                    Heard(one.recording, one.source, failure=hopeless(task, one.recording)),
+                    [],
+                )
+                for task in one.tasks
+            ]
 
 
 def _started(
-    records: Iterator[Transcript], on_event: Callable[[Event], bool | None]
-) -> Iterator[Transcript]:
-    """Say with the first record what the workers run on: they alone know."""
-    for number, record in enumerate(records):
-        if number == 0:
+    records: Iterator[Records], on_event: Callable[[Event], bool | None]
+) -> Iterator[Records]:
+    """Say with the first records what the workers run on: they alone know."""
+    for number, made in enumerate(records):
+        for record in made if number == 0 else ():
             on_event(Event("started", record=record))
-        yield record
+        yield made
 
 
-def _done(config: RunConfig, recording: Recording, sink: Sink, rooms: Stages) -> bool:
-    asked, key = config.asked(recording.question), (recording.id, config.task)
-    return recording.error is None and sink.done(key, rooms.source(recording, config.hash), asked)
-
-
-def _records(
-    cluster: Cluster, config: RunConfig, todo: Sequence[Recording]
-) -> Generator[Transcript]:
-    """Records as the workers finish them."""
+def _records(cluster: Cluster, config: RunConfig, todo: Sequence[Wanted]) -> Generator[Records]:
+    """Records as the workers finish them, those of one recording together."""
     ray = _ray()
     _connect(ray, cluster)
     try:
         size = max(1, min(MOST_FILES, len(todo) // (_SHARES * cluster.workers)))
-        rows = [{"recording": _to_json(one)} for one in todo]
+        rows = [{"recording": _to_json(config, one)} for one in todo]
         groups = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
         made = groups.map_batches(
             Worker,
@@ -154,7 +166,7 @@ def _records(
             found = json.loads(str(row["record"]))
             if "fatal" in found:
                 raise getattr(errors, found["fatal"])(found["message"])
-            yield record_of(found)
+            yield [record_of(record) for record in found]
     except ray.exceptions.RayError as error:
         raise StartError(f"--engine ray: {first_line(error)}; what is done is kept") from error
     finally:
@@ -182,16 +194,19 @@ class Worker:
             self._fatal = _fatal(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Records of a group, one JSON text each."""
+        """Records of a group, one JSON text for those of each recording."""
         if self._fatal is not None:
             return {"record": [json.dumps(self._fatal)]}
-        sink = MemorySink()
-        recordings = [_of_json(str(text)) for text in batch["recording"]]
+        pairs = [_of_json(str(text)) for text in batch["recording"]]
+        sink = MemorySink(key for _, done in pairs for key in done)
         try:
-            pipeline.run(self._config, recordings, sink, stages=self._stages)
+            pipeline.run(self._config, (one for one, _ in pairs), sink, stages=self._stages)
         except FastAdaSPError as error:
             return {"record": [json.dumps(_fatal(error))]}
-        return {"record": [json.dumps(record.to_json()) for record in sink.records.values()]}
+        made: dict[str, list[Json]] = {}
+        for record in sink.kept.values():
+            made.setdefault(record.id, []).append(record.to_json())
+        return {"record": [json.dumps(records) for records in made.values()]}
 
 
 class _Started:
@@ -251,10 +266,13 @@ def _gpus(ray: Any, cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU") else 0.0
 
 
-def _to_json(recording: Recording) -> str:
-    return json.dumps({**asdict(recording), "path": str(recording.path)})
+def _to_json(config: RunConfig, one: Wanted) -> str:
+    done = [task.task for task in config.each if task not in one.tasks]
+    return json.dumps({**asdict(one.recording), "path": str(one.recording.path), "done": done})
 
 
-def _of_json(text: str) -> Recording:
+def _of_json(text: str) -> tuple[Recording, list[Key]]:
+    """A recording, and which of its tasks are done already."""
     data = json.loads(text)
-    return Recording(**{**data, "path": Path(data["path"])})
+    done = [(data["id"], task) for task in data.pop("done")]
+    return Recording(**{**data, "path": Path(data["path"])}), done

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,8 @@ class RunConfig:
         model_revision: which weights, see `core.pinning`; None = not looked up.
         method_digest: of a method's own file, see `core.pinning`.
         max_memory: bytes to stay under, of the GPU or else of the process; None = what there is.
+        also: further tasks for the same recordings, which share what they can with this one; the
+            settings of model and machine are the same in all.
     """
 
     task: str
@@ -125,6 +127,12 @@ class RunConfig:
     model_revision: str | None = None
     method_digest: str | None = None
     max_memory: int | None = None
+    also: tuple[RunConfig, ...] = ()
+
+    @property
+    def each(self) -> tuple[RunConfig, ...]:
+        """One task each, in the order given."""
+        return (replace(self, also=()), *self.also) if self.also else (self,)
 
     @property
     def asks_each(self) -> bool:
@@ -136,8 +144,15 @@ class RunConfig:
         return own if self.asks_each else self.question
 
     @property
+    def settings(self) -> dict[str, str]:
+        """The fingerprint of each task."""
+        return {one.task: one.settings_hash for one in self.each}
+
+    @property
     def settings_hash(self) -> str:
         """Fingerprint of all that changes the text: not names, device, batch size or the network.
+
+        Nor other tasks at the same time: what this one gives is the same as without them.
 
         A model folder counts by its place on the disk, so two ways to write it are one; a method's
         file by what is in it.
@@ -150,6 +165,7 @@ class RunConfig:
             "offline",
             "hash",
             "max_memory",
+            "also",
         )
         settings = {key: value for key, value in asdict(self).items() if key not in harmless}
         if Path(self.model).is_dir():

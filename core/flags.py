@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -102,8 +103,44 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
     )
 
 
+def resolve_tasks(**flags: Unpack[Flags]) -> RunConfig:
+    """The same where `task` may be several with commas: the first, with the others in `also`.
+
+    Each task has the settings that it would have alone. A flag that only some tasks can take goes
+    to these; if none can, that is an error as ever.
+
+    Raises:
+        UsageError: as `resolve`; also for a prompt that would make all tasks the same.
+    """
+    first, *others = (resolve(**one) for one in _task_by_task(flags))
+    return replace(first, also=tuple(others))
+
+
+def _task_by_task(flags: Flags) -> list[Flags]:
+    words = str(flags.get("task") or "asr").split(",")
+    tasks = tuple(dict.fromkeys(task_name(word) for word in words))
+    if len(tasks) == 1:
+        return [Flags({**flags, "task": tasks[0]})]
+    if flags.get("prompt"):
+        raise UsageError(f"--prompt replaces the prompt of one task, not of {', '.join(tasks)}")
+    takers = {"lang": ("st",) if "st" in tasks else ("asr",), "question": ASKING}
+    left_out = {
+        task: {name for name, able in takers.items() if task not in able and {*able} & {*tasks}}
+        for task in tasks
+    }
+    return [
+        Flags({**flags, **dict.fromkeys(left_out[task]), "task": task})  # type: ignore[typeddict-item]
+        for task in tasks
+    ]
+
+
 def notices(**flags: Unpack[Flags]) -> tuple[str, ...]:
     """What a user should be told about flags that are allowed but easily misread."""
+    found = (text for one in _task_by_task(flags) for text in _notices(one))
+    return tuple(dict.fromkeys(found))
+
+
+def _notices(flags: Flags) -> tuple[str, ...]:
     said = _said(flags)
     task = task_name(said.get("task", "asr"))
     found = []

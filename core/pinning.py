@@ -16,11 +16,13 @@ def pinned(config: RunConfig) -> RunConfig:
     """The settings with what they mean today; their `settings_hash` tells it from tomorrow's."""
     from .models.revision import revision_of
 
-    return replace(
-        config,
-        model_revision=revision_of(config.model, offline=config.offline),
-        method_digest=_digest(config.reduction.method),
-    )
+    revision = revision_of(config.model, offline=config.offline)
+
+    def now(one: RunConfig) -> RunConfig:
+        digest = _digest(one.reduction.method)
+        return replace(one, model_revision=revision, method_digest=digest)
+
+    return replace(now(config), also=tuple(map(now, config.also)))
 
 
 def _digest(method: str) -> str | None:

@@ -54,6 +54,7 @@ class Segment:
         sample_rate: Hz.
         question: the recording's own, where the run has none for all of them.
         speech: seconds of it that were taken for speech; None = nobody looked, all of it.
+        tasks: what is to be answered, of a run with several tasks; () = the run's only one.
         features: what the model's adapter made of each window of it beforehand, if anything.
     """
 
@@ -64,6 +65,7 @@ class Segment:
     sample_rate: int = 16_000
     question: str | None = None
     speech: Seconds | None = None
+    tasks: tuple[str, ...] = ()
     features: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -82,9 +84,9 @@ class Cost:
     """What one segment cost, or (added up) one recording.
 
     Times are this segment's share of what several went through together: by audio seconds, greedy
-    steps equally. FLOPs count 2 per multiply-add, attention as the full square; bytes are those of
-    the decoder's KV cache at the end of decoding, of its prompt alone, and of the whole process at
-    its peak.
+    steps equally; what its tasks share is in the cost of the first. FLOPs count 2 per multiply-add,
+    attention as the full square; bytes are those of the decoder's KV cache at the end of decoding,
+    of its prompt alone, and of the whole process at its peak.
     """
 
     encode_s: Seconds = 0.0
@@ -122,6 +124,7 @@ class Hypothesis:
         error: one line when the segment could not be transcribed, else None.
         finished: whether the text ended with the model's own end token and not in a loop.
         speech: seconds of speech in the segment; None = all of it.
+        task: which of the segment's tasks it answers; None = the run's only one.
     """
 
     recording_id: str
@@ -135,6 +138,7 @@ class Hypothesis:
     error: str | None = None
     finished: bool = True
     speech: Seconds | None = None
+    task: str | None = None
 
     @property
     def speech_s(self) -> Seconds:

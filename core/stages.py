@@ -6,7 +6,7 @@ Everything heavy is imported inside the calls: a run with nothing to do loads no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -45,7 +45,10 @@ class Stages(Protocol):
         """Load the model and set up the engine."""
 
     def reader(self, config: RunConfig, model: SpeechLM) -> Read:
-        """What decodes and cuts one recording for this model, and makes its features."""
+        """What decodes and cuts one recording for this model, and makes its features.
+
+        It is decoded once; where there are several tasks each piece names its own.
+        """
 
     def source(self, recording: Recording, hashed: bool) -> Source:
         """Identity of the file, with its content when `hashed`."""
@@ -66,8 +69,9 @@ class Rooms:
         from .methods import check_name
         from .models import load_model
 
-        if config.reduction.method != "none":
-            check_name(config.reduction.method)
+        for one in config.each:
+            if one.reduction.method != "none":
+                check_name(one.reduction.method)
         return load_model(
             config.model,
             device=config.device,
@@ -81,8 +85,11 @@ class Rooms:
         from .engine.windows import hear, longest_prompt
 
         whole = longest_prompt(model) if config.segment == "whole" else None
-        cutting = _cutting(config, model.facts, whole)
-        return lambda recording, check: Pieces(recording, cutting, check, partial(hear, model))
+        cuttings: dict[Cutting, tuple[str, ...]] = {}
+        for one in config.each:
+            cutting = _cutting(one, model.facts, whole)
+            cuttings[cutting] = (*cuttings.get(cutting, ()), one.task) if config.also else ()
+        return lambda recording, check: Pieces(recording, cuttings, check, partial(hear, model))
 
     def source(self, recording: Recording, hashed: bool) -> Source:
         """Size and time of the file, and its content when `hashed`."""
@@ -96,35 +103,43 @@ class Pieces:
 
     Args:
         recording: which one; it is not opened yet.
-        cutting: how to cut.
+        cuttings: the ways to cut, each with the tasks that want it; of equal rates.
         check: called at every block.
         hear: makes a segment's features.
     """
 
     def __init__(
-        self, recording: Recording, cutting: Cutting, check: Callable[[], None], hear: Hear
+        self,
+        recording: Recording,
+        cuttings: Mapping[Cutting, tuple[str, ...]],
+        check: Callable[[], None],
+        hear: Hear,
     ) -> None:
         """Open nothing yet."""
         from .media.apart import decode_apart
-        from .media.segment import Segmenter
+        from .media.segment import Segmenter, side_by_side
 
         self._decoding = _Stopwatch()
         self._drawing = _Stopwatch()
         self._notes: list[str] = []
-        blocks = decode_apart(recording.path, cutting.sample_rate, self._notes.append)
+        rate = next(iter(cuttings)).sample_rate
+        blocks = decode_apart(recording.path, rate, self._notes.append)
         timed = _checked(self._decoding.timed(blocks), check)
-        self._segmenter = Segmenter(timed, recording.id, cutting)
+        self._segmenters = [
+            Segmenter((), recording.id, cutting, tasks) for cutting, tasks in cuttings.items()
+        ]
+        self._segments = side_by_side(timed, self._segmenters)
         self._hear = hear
 
     def __iter__(self) -> Iterator[Segment]:
         """Decode and cut as the segments are drawn."""
-        heard = (replace(one, features=self._hear(one.samples)) for one in self._segmenter)
+        heard = (replace(one, features=self._hear(one.samples)) for one in self._segments)
         return self._drawing.timed(heard)
 
     @property
     def audio_s(self) -> Seconds:
         """Seconds decoded."""
-        return self._segmenter.audio_seconds
+        return self._segmenters[0].audio_seconds
 
     @property
     def load_s(self) -> Seconds:

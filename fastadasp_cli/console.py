@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core.records import Report, Transcript
 
 _UNLIMITED = 10_000
+_EXPECTED = "shared_with:"  # a warning to readers of the record, not to who asked for it
 
 
 def error(message: str) -> None:
@@ -70,10 +71,12 @@ class Watcher:
     Args:
         output: how much to say.
         total: number of recordings, None when they come from a pipe.
+        tasks: of each recording; several are told apart.
     """
 
-    def __init__(self, output: OutputConfig, total: int | None) -> None:
+    def __init__(self, output: OutputConfig, total: int | None, tasks: int = 1) -> None:
         """Say nothing yet."""
+        self._several = tasks > 1
         self._quiet = output.quiet
         self._total = total
         self._bar: Any = None
@@ -111,14 +114,16 @@ class Watcher:
         if event.kind == "record" and event.record is not None:
             self._tell(event.record)
         if self._bar is not None:
-            done = int(event.kind in ("record", "skipped"))
+            done = int(event.kind in ("record", "skipped") and event.last)
             self._bar.update(self._task, advance=done, audio=f"{self._audio_s / 60:.1f} min")
 
     def _tell(self, record: Transcript) -> None:
+        name = f"{record.id} ({record.task})" if self._several else record.id
+        odd = [text for text in record.warnings if not text.startswith(_EXPECTED)]
         if record.error is not None:
-            self._say(f"{record.status}: {record.id}: {record.error.message}", "red")
-        elif record.warnings and not self._quiet:
-            self._say(f"{record.id}: {', '.join(record.warnings)}", "yellow")
+            self._say(f"{record.status}: {name}: {record.error.message}", "red")
+        elif odd and not self._quiet:
+            self._say(f"{name}: {', '.join(odd)}", "yellow")
 
     def _say(self, message: str, style: str) -> None:
         # through the bar's own console, which puts the line above the bar

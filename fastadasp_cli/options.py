@@ -34,6 +34,17 @@ Task = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+Tasks = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        "-t",
+        metavar="LIST",
+        help="asr | st | er | sv | sqa | ac | chat (transcribe = asr, translate = st); several with"
+        " commas share decoding and encoding.",
+        rich_help_panel=WHAT,
+    ),
+]
 Lang = Annotated[
     str | None,
     typer.Option(

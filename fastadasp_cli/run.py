@@ -13,7 +13,7 @@ import typer
 
 from core.config import OutputConfig, RunConfig
 from core.errors import UsageError
-from core.flags import Flags, notices, resolve, resolve_output
+from core.flags import Flags, notices, resolve_output, resolve_tasks
 from core.reduction_flags import choice
 
 from . import console
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def run(
     inputs: opt.Inputs,
-    task: opt.Task = "asr",
+    task: opt.Tasks = "asr",
     lang: opt.Lang = None,
     language: opt.Language = None,
     question: opt.Question = None,
@@ -65,8 +65,9 @@ def run(
 ) -> None:
     """Transcribe, translate or label recordings.
 
-    One JSON line a recording on stdout, or DIR/results.jsonl with -o DIR. Exit codes: 0 all done,
-    1 some recordings failed, 2 usage, 3 cannot start, 130 interrupted.
+    One JSON line a recording (and task) on stdout, or DIR/results.jsonl with -o DIR.
+
+    Exit codes: 0 all done, 1 some recordings failed, 2 usage, 3 cannot start, 130 interrupted.
     """
     flags: Flags = {
         "task": task,
@@ -103,7 +104,7 @@ def run(
         no_progress=no_progress,
     )
     prepare(offline=offline, verbose=verbose)
-    config = resolve(**flags)
+    config = resolve_tasks(**flags)
     cluster = _cluster(engine, ray_address, workers, gpus_per_worker)
     if not quiet:
         for text in notices(**flags):
@@ -151,7 +152,8 @@ def _work(
     recordings = found if "-" in inputs and cluster is None else list(found)
     mine = share(recordings, output.shard)
     config = pinned(config)
-    watcher = console.Watcher(output, len(mine) if isinstance(mine, list) else None)
+    total = len(mine) if isinstance(mine, list) else None
+    watcher = console.Watcher(output, total, len(config.each))
     with _sink(config, output) as sink, Interrupts() as interrupts, watcher.watching():
         if isinstance(recordings, list):
             # a side file's name depends on all that share its stem, also in other shards
@@ -186,7 +188,7 @@ def _sink(config: RunConfig, output: OutputConfig) -> AbstractContextManager[Any
         return nullcontext(StreamSink(sys.stdout))
     return Store(
         output.output_dir,
-        config.settings_hash,
+        config.settings,
         output.side_formats,
         part=output.part,
         overwrite=output.overwrite,

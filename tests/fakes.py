@@ -2,9 +2,9 @@
 
 A line's text comes back as the answer. Lines that begin with `!` go wrong on purpose:
 `!media why` (the file breaks off), `!crash why` (a bug while reading), `!engine why` (the segment
-fails), `!warn name` (a warning), `!sleep seconds`, `!fatal why`,
-`!ask` (answers with the question), `!pid` (answers with the process), `!kill file` (the process
-dies; once, which the file remembers).
+fails), `!only task why` (it fails for one task), `!warn name` (a warning), `!sleep seconds`,
+`!fatal why`, `!ask` (answers with the question), `!pid` (answers with the process), `!kill file`
+(the process dies; once, which the file remembers).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,8 +37,10 @@ COST = Cost(0.1, 0.2, 0.3, 0.25, 12, 10, 8, 5, 1000, 500, 400, 300, 250, 64, 48,
 class FakeCut:
     """Segments of two seconds, one for each line."""
 
-    def __init__(self, recording: Recording, check: Callable[[], None]) -> None:
-        self._recording = recording
+    def __init__(
+        self, recording: Recording, check: Callable[[], None], tasks: tuple[str, ...] = ()
+    ) -> None:
+        self._recording, self._tasks = recording, tasks
         self.audio_s = 0.0
         self.load_s, self.segment_s = 0.01, 0.02
         self.warnings: tuple[str, ...] = ()
@@ -49,7 +53,14 @@ class FakeCut:
             samples = np.frombuffer(text.encode().ljust(80), np.uint8).astype(np.float32)
             self.audio_s += SECONDS
             # the text travels as the samples, whatever their number they are two seconds
-            yield Segment(self._recording.id, index, index * SECONDS, samples, len(samples) // 2)
+            yield Segment(
+                self._recording.id,
+                index,
+                index * SECONDS,
+                samples,
+                len(samples) // 2,
+                tasks=self._tasks,
+            )
 
 
 def _raise(text: str) -> None:
@@ -72,12 +83,20 @@ class FakeEngine:
         source = iter(segments)
         while batch := list(islice(source, 2)):
             self._log.append([(segment.recording_id, segment.index) for segment in batch])
-            yield from (self._answer(segment, len(batch)) for segment in reversed(batch))
+            yield from (
+                self._answer(replace(segment, tasks=segment.tasks[at : at + 1]), len(batch))
+                for segment in reversed(batch)
+                for at in range(max(1, len(segment.tasks)))
+            )
 
     def _answer(self, segment: Segment, size: int) -> Hypothesis:
+        task = segment.tasks[0] if segment.tasks else None
         text = segment.samples.astype(np.uint8).tobytes().decode().strip()
         word, _, why = text.partition(" ")
-        answer: dict[str, Any] = {"text": text, "cost": COST, "batch_size": size}
+        answer: dict[str, Any] = {"text": text, "cost": COST, "batch_size": size, "task": task}
+        if word == "!only":  # one task fails
+            other, _, why = why.partition(" ")
+            word = "!engine" if task == other else ""
         if word == "!sleep":
             time.sleep(float(why))
         if word == "!engine":
@@ -124,7 +143,8 @@ class FakeStages:
             self.log.append("exit")
 
     def reader(self, config: RunConfig, facts: Any) -> Read:
-        return FakeCut
+        tasks = tuple(one.task for one in config.each) if config.also else ()
+        return partial(FakeCut, tasks=tasks) if tasks else FakeCut
 
     def source(self, recording: Recording, hashed: bool) -> Source:
         return source_of(recording.path, hashed=hashed)

@@ -8,7 +8,7 @@ import pytest
 
 from core.config import ReductionConfig, RunConfig
 from core.errors import UsageError
-from core.flags import no_question, notices, resolve, resolve_output
+from core.flags import no_question, notices, resolve, resolve_output, resolve_tasks
 
 ST = {"task": "st", "lang": "de"}
 
@@ -237,6 +237,7 @@ def test_every_field_is_in_the_hash_or_known_to_be_harmless() -> None:
     by_flag = {name for change in CHANGES for name in change}
     reduction = {"reduction"}
     elsewhere = {"target_language", "question", "model_revision", "method_digest"}
+    harmless.add("also")  # see the tests of several tasks
     assert fields - harmless - by_flag - reduction == elsewhere
     assert resolve(**ST).settings_hash != resolve(task="st", lang="en").settings_hash
     one, other = (resolve(task="sqa", question=word).settings_hash for word in ("who?", "when?"))
@@ -250,6 +251,49 @@ def test_a_question_for_all_or_one_for_each(words: dict[str, Any]) -> None:
     assert not resolve(task="er").asks_each
     assert "--question" in no_question("sqa")
     assert "--prompt" in no_question("chat")
+
+
+def test_several_tasks_have_the_settings_that_each_has_alone() -> None:
+    words: dict[str, Any] = {"lang": "de", "question": "who?", "num_beams": 5, "reduce": 0.3}
+    both = resolve_tasks(task="translate, asr,sqa,st", **words)
+    alone = [
+        resolve(task="st", **words | {"question": None}),
+        resolve(task="asr", **words | {"question": None, "lang": None}),
+        resolve(task="sqa", **words | {"lang": None}),
+    ]
+    assert both.each == tuple(alone)
+    assert both.settings == {one.task: one.settings_hash for one in alone}
+    assert both.settings_hash == alone[0].settings_hash
+    assert resolve_tasks(task="asr", lang="de") == resolve(task="asr", lang="de")
+    asr, er = resolve_tasks(task="asr,er", lang="de").each
+    assert (asr.language, er.language) == ("de", None)
+    assert (asr.preset, er.preset) == ("asr-safe", "er-aggressive")
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        ({"task": "asr,st"}, "--lang CODE"),
+        ({"task": "er,sv", "lang": "de"}, "target of --task st"),
+        ({"task": "asr,er", "question": "who?"}, "--task sqa"),
+        ({"task": "asr,chat", "prompt": "Write."}, "--prompt replaces the prompt of one task"),
+        ({"task": "asr,"}, "choose one of asr"),
+    ],
+)
+def test_what_no_task_can_take_is_refused(words: dict[str, Any], way_out: str) -> None:
+    with pytest.raises(UsageError, match=way_out):
+        resolve_tasks(**words)
+
+
+def test_one_task_is_meant_where_one_is_asked_for() -> None:
+    with pytest.raises(UsageError, match="--task asr,st: choose one of"):
+        resolve(task="asr,st", lang="de")
+
+
+def test_notices_of_several_tasks_come_once() -> None:
+    assert notices(task="asr,st", lang="de") == ()
+    [told] = notices(task="asr,er", preset="asr-safe")
+    assert "not for er" in told
 
 
 def test_a_model_folder_is_one_however_it_is_written(

@@ -69,6 +69,51 @@ def test_examples_are_translated() -> None:
     assert records["market.flac"]["text"] == references("text")["market.flac"]
 
 
+def test_two_tasks_give_what_two_runs_give_and_encode_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.models.qwen2_audio import Qwen2Audio
+
+    files = [EXAMPLES / f"{name}.flac" for name in ("market", "harbour")] + [SPEECH]
+    heard: list[int] = []
+    plain = Qwen2Audio.encode
+
+    def counted(lm: Any, waves: Any, scored: bool = False) -> Any:
+        heard.append(len(waves))
+        return plain(lm, waves, scored)
+
+    monkeypatch.setattr(Qwen2Audio, "encode", counted)
+    alone, windows = {}, []
+    for words in (("--task", "asr"), ("--task", "st", "--lang", "de")):
+        _, records = run(*files, *words)
+        alone |= {(name, record["task"]): record for name, record in records.items()}
+        windows.append(sum(heard))
+        heard.clear()
+    words = ("run", *map(str, files), "--task", "asr,st", "--lang", "de")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
+    both = [json.loads(line) for line in result.stdout.splitlines()]
+    assert windows == [sum(heard)] * 2
+    assert [one["task"] for one in both] == ["asr", "st"] * len(files)
+    assert {(one["id"], one["task"]) for one in both} == alone.keys()
+    for one in both:
+        mine = alone[one["id"], one["task"]]
+        for key in ("pred_text", "segments", "settings_hash", "preset", "status", "coverage"):
+            assert one[key] == mine[key]
+        for key in ("prompt", "audio_in", "audio_kept", "generated"):
+            assert one["tokens"][key] == mine["tokens"][key]
+        assert (one["latency"]["encode_s"] > 0) == (one["task"] == "asr")
+        assert (one["flops"]["encoder"] > 0) == (one["task"] == "asr")
+    # where one task is done already, the other goes on alone
+    run(*files, "--task", "asr", "-o", tmp_path)
+    CliRunner().invoke(app, [*words, "-o", str(tmp_path)])
+    found = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [one["task"] for one in found] == ["asr"] * len(files) + ["st"] * len(files)
+    for one in found:
+        assert one["pred_text"] == alone[one["id"], one["task"]]["pred_text"]
+        assert one["flops"]["encoder"] > 0
+
+
 def test_examples_are_evaluated(tmp_path: Path) -> None:
     for name in ("jiwer", "sacrebleu", "whisper_normalizer"):
         pytest.importorskip(name)

@@ -18,16 +18,18 @@ class Waiting:
     """Jobs that have not begun; segments of many recordings stand side by side.
 
     The first window goes longest first, so that what does not fit in memory shows at once; the
-    next one shortest first, and so on: windows meet at like lengths.
+    next one shortest first, and so on: windows meet at like lengths. Kinds stand apart inside.
 
     Args:
         jobs: drawn lazily, a window at a time.
         size: rows of a full batch.
+        kinds: of jobs, each with so many batches in a window.
     """
 
-    def __init__(self, jobs: Iterable[Job], size: int) -> None:
+    def __init__(self, jobs: Iterable[Job], size: int, kinds: int = 1) -> None:
         self._source = iter(jobs)
-        self._size = max(size, min(LOOK_AHEAD * size, MOST_AHEAD))
+        self._seconds = kinds * SECONDS_AHEAD
+        self._size = kinds * max(size, min(LOOK_AHEAD * size, MOST_AHEAD))
         self._window: deque[Job] = deque()
         self._longest_first = True
 
@@ -48,13 +50,14 @@ class Waiting:
             return True
         read: list[Job] = []
         ahead = 0.0
-        while len(read) < self._size and ahead < SECONDS_AHEAD:
+        while len(read) < self._size and ahead < self._seconds:
             job = next(self._source, None)
             if job is None:
                 break
             read.append(job)
             ahead += job.segment.duration
         read.sort(key=lambda job: job.segment.duration, reverse=self._longest_first)
+        read.sort(key=lambda job: job.kind)
         self._longest_first = not self._longest_first
         self._window.extend(read)
         return bool(read)

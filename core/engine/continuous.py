@@ -1,7 +1,8 @@
 """Continuous batching: a segment that has its answer makes way for the next one at once.
 
 Segments are encoded and prefilled in groups and then join the rows that are being decoded. With
-beams a group is a batch: it is decoded to its end before the next begins.
+beams a group is a batch: it is decoded to its end before the next begins. Rows of several tasks
+stand side by side where one method reduces them; else a kind waits for the rows of another to end.
 
 When does the next group start? One by one, every prefill would pay alone for what a group shares
 (weights that are read, kernels that are launched), and moving the rows together costs about a step
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 
 import torch
 
@@ -23,7 +25,7 @@ from ..records import Cost, Hypothesis, Segment
 from .batching import Waiting
 from .generate import Prefilled
 from .greedy import Pool
-from .job import Job
+from .job import Job, asked
 from .memory import Room, out_of_memory
 from .runner import Runner, failed
 
@@ -46,7 +48,7 @@ class Continuous:
 
     def __init__(self, runner: Runner, rows: int, room: Room, segments: Iterable[Segment]) -> None:
         self._runner, self._rows, self._room = runner, rows, room
-        self._waiting = Waiting(self._jobs(segments), rows)
+        self._waiting = Waiting(self._jobs(segments), rows, runner.kinds)
         self._pool = Pool(runner.decoder)
         self._under_way: list[Job] = []
         self._full = 0
@@ -64,7 +66,7 @@ class Continuous:
                 return
 
     def _jobs(self, segments: Iterable[Segment]) -> Iterator[Job]:
-        for segment in segments:
+        for segment in chain.from_iterable(map(asked, segments)):
             try:
                 job = self._runner.job(segment)
             except Exception as error:
@@ -85,6 +87,8 @@ class Continuous:
 
     def _fits(self, group: Sequence[Job]) -> bool:
         rows = [*self._under_way, *group]
+        if rows[0].kind != rows[-1].kind:
+            return False
         most = min(self._rows, *(job.most for job in rows))
         # one alone is always tried
         return len(rows) == 1 or (len(rows) <= most and self._room.holds(_wanted(rows)))

@@ -16,12 +16,14 @@ from ..errors import UsageError
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Hypothesis, Segment
-from ..reduction import reducing, why_not
+from ..reduction import Eviction, Reduction, reducing, why_not
 from .ceiling import Ceiling
 from .continuous import Continuous
+from .job import task_of
 from .memory import Room
 from .reducer import reducer
 from .runner import Runner
+from .shared import Shared
 from .windows import Encode, audio_tokens, encode, longest_prompt
 
 # more rows than these bring no more speed; greedy and with beams
@@ -35,7 +37,7 @@ class Engine:
 
     Args:
         lm: the loaded model.
-        config: the run's settings.
+        config: the run's settings, of one task or several.
         encode: in place of the model's encoder, for those who remember what it said.
 
     Raises:
@@ -54,7 +56,11 @@ class Engine:
             raise UsageError(f"{named} needs the encoder's attention; {lm.name} has none")
         if self.target or config.reduction.threshold is not None:
             _check_decoder(lm)
-        self.runner = Runner(lm, config, self.reducer, encode)
+        self._shared = Shared(encode) if config.also else None
+        self.runner = Runner(
+            lm, config, self.reducer, self._shared.encode if self._shared else encode
+        )
+        self._lead([self, *(Engine(lm, one) for one in config.also)])
         self._ceiling = Ceiling(lm.device, config.max_memory)
         self._exit = ExitStack()
         self.reducer.check(self.reach)
@@ -73,7 +79,7 @@ class Engine:
         """Text and cost of each segment, as soon as it is there, in any order.
 
         Segments of many recordings go through the model together; they are drawn lazily, in a
-        bounded look-ahead.
+        bounded look-ahead. Each of a segment's tasks has an answer of its own.
         """
         rows = self.config.batch_size
         ceiling = self._ceiling
@@ -81,13 +87,28 @@ class Engine:
         if rows is None:
             greedy, beams = _CPU_ROWS if self.lm.device.type == "cpu" else _GPU_ROWS
             rows = greedy if self.config.num_beams == 1 else beams
-        yield from Continuous(self.runner, rows, room, segments)
+        if self._shared is None:
+            yield from Continuous(self.runner, rows, room, segments)
+        else:
+            entering = self._shared.entering(segments)
+            yield from self._shared.leaving(Continuous(self.runner, rows, room, entering))
 
     def run(self, batch: Sequence[Segment]) -> list[Hypothesis]:
         """Text and cost of each segment, in the order given; their names must differ."""
         place = {(one.recording_id, one.index): n for n, one in enumerate(batch)}
         found = self.transcribe(batch)
         return sorted(found, key=lambda answer: place[answer.recording_id, answer.index])
+
+    def _lead(self, engines: Sequence[Engine]) -> None:
+        """Answer for engines of one task each, itself the first; one method is one kind of job."""
+        hows: list[Reduction | Eviction] = []
+        for one in engines:
+            if one.reducer.how not in hows:
+                hows.append(one.reducer.how)
+            one.runner.kind = hows.index(one.reducer.how)
+        runners: dict[str | None, Runner] = {one.config.task: one.runner for one in engines}
+        self.runner.kinds = len(hows)
+        self.runner.of = lambda segment: runners.get(task_of(segment), self.runner)
 
     @property
     def reach(self) -> float:

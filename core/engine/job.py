@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..flops import PromptLengths
 from ..records import Segment
@@ -22,6 +22,7 @@ class Job:
         budget: what is to be kept of the prompt in each layer.
         kept, held: what was, and what the cache holds of it (layers + 1 and layers numbers).
         cap: most new tokens.
+        kind: jobs of one kind are reduced by one method and may go together.
         size: bytes that its row takes at its fullest, see `memory.row_bytes`.
         most: rows it may stand among; fewer once it was there when a step failed.
         company: most rows it stood among, itself included.
@@ -35,6 +36,7 @@ class Job:
     budget: Budget
     cap: int
     size: int
+    kind: int = 0
     most: int = sys.maxsize
     company: int = 0
     kept: tuple[int, ...] = ()
@@ -42,3 +44,13 @@ class Job:
     encoder_flops: int = 0
     spent: Spent = field(default_factory=Spent)
     row: Row | None = None
+
+
+def asked(segment: Segment) -> list[Segment]:
+    """A segment for each of its tasks, one after the other; itself where there is but one."""
+    return [replace(segment, tasks=(task,)) for task in segment.tasks] or [segment]
+
+
+def task_of(segment: Segment) -> str | None:
+    """The task of one out of `asked`."""
+    return segment.tasks[0] if segment.tasks else None

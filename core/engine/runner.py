@@ -5,7 +5,7 @@ Knows a loaded SpeechLM and how its prompts are reduced; who goes when is decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,7 +20,7 @@ from .beams import beam_search
 from .cost import Clock, Machine, Work, cost_of, peak_bytes, shares
 from .generate import Answer, Decoder, Prefilled, prefill
 from .greedy import greedy
-from .job import Job
+from .job import Job, task_of
 from .loops import TIMES, looped
 from .memory import row_bytes
 from .prompts import Prompts, encoder_scores
@@ -47,12 +47,18 @@ class Runner:
         config: the run's settings.
         reducer: how prompts are reduced.
         encode: what makes audio tokens of segments.
+
+    Attributes:
+        kind, kinds: see `Job`; of this runner, and how many there are.
+        of: the runner of a segment's task, itself where there is but one.
     """
 
     def __init__(
         self, lm: SpeechLM, config: RunConfig, reducer: Reducer, encode: Encode = encode
     ) -> None:
         self.lm, self._config, self._reducer, self._encode = lm, config, reducer, encode
+        self.kind, self.kinds = 0, 1
+        self.of: Callable[[Segment], Runner] = lambda segment: self
         self._request = Request(
             config.task, config.language, config.target_language, config.question, config.prompt
         )
@@ -66,8 +72,7 @@ class Runner:
         """Ids around audio of so many seconds; the run's own question, if any, goes first."""
         key = question, seconds if self.lm.names_seconds else None
         if key not in self._texts:
-            asked = self._config.question or question
-            request = replace(self._request, question=asked)
+            request = replace(self._request, question=self._config.asked(question))
             self._texts[key] = self.lm.prompt_ids(request, seconds)
         return self._texts[key]
 
@@ -83,14 +88,15 @@ class Runner:
                 f"{segment.duration:.0f} s are more than the {longest:.0f} s that {self.lm.name} "
                 "takes in one prompt: use --segment vad"
             )
-        before, after = self.prompt(segment.question, segment.duration)
+        own = self.of(segment)
+        before, after = own.prompt(segment.question, segment.duration)
         audio = audio_tokens(self.lm, segment.duration)
         lengths = PromptLengths(len(before), audio, len(after))
-        budget = self._reducer.solve(lengths, self._reducer.target)
+        budget = own._reducer.solve(lengths, own._reducer.target)
         cap = self._cap(segment)
         value, tail = self.lm.dtype.itemsize, cap * self.beams
         size = row_bytes(self._shape, lengths, value, budget.kept, tail)
-        return Job(segment, lengths, budget, cap, size)
+        return Job(segment, lengths, budget, cap, size, own.kind)
 
     def prepare(self, segments: Sequence[Segment]) -> Prompts:
         """Encode and embed segments; the same prompts serve every level and layer.
@@ -98,8 +104,11 @@ class Runner:
         Raises:
             TranscriptionError: a segment is longer than the model's window.
         """
-        encoded, flops = self._encode(self.lm, segments, self._reducer.needs_encoder)
-        texts = [self.prompt(segment.question, segment.duration) for segment in segments]
+        owns = [self.of(segment) for segment in segments]
+        encoded, flops = self._encode(self.lm, segments, owns[0]._reducer.needs_encoder)
+        texts = [
+            own.prompt(one.question, one.duration) for own, one in zip(owns, segments, strict=True)
+        ]
         pairs = list(zip(texts, encoded.tokens, strict=True))
         return Prompts(
             embedded=[self._embedded(text, row) for text, row in pairs],
@@ -116,22 +125,25 @@ class Runner:
 
         Args:
             jobs: the group.
-            reducer: in place of the run's own.
+            reducer: in place of their own.
         """
-        reducer = reducer or self._reducer
         self.clock.lap()
         ready = self.prepare([job.segment for job in jobs])
+        counts, paying = [], []
         for job, lengths, flops in zip(jobs, ready.lengths, ready.encoder_flops, strict=True):
-            job.prompt, job.budget = lengths, reducer.solve(lengths, reducer.target)
-            job.encoder_flops, job.company = flops, max(job.company, len(jobs))
-        encode = self.clock.lap()
-        counts = [reducer.counts(job.budget) for job in jobs]
-        start = prefill(
-            self.decoder, ready.embedded, ready.lengths, counts, reducer.how, ready.scores
-        )
+            own = reducer or self.of(job.segment)._reducer
+            job.prompt, job.budget = lengths, own.solve(lengths, own.target)
+            counts.append(own.counts(job.budget))
+            job.company = max(job.company, len(jobs))
+            if flops:  # else another task, or an attempt that failed, has paid
+                job.encoder_flops = flops
+                paying.append(job)
+        encode = self.clock.lap() if paying else 0.0
+        how = (reducer or self.of(jobs[0].segment)._reducer).how
+        start = prefill(self.decoder, ready.embedded, ready.lengths, counts, how, ready.scores)
         for job, kept, held in zip(jobs, start.cache.kept, start.cache.held, strict=True):
             job.kept, job.held = kept, held
-        self._charge(jobs, "encode", encode)
+        self._charge(paying, "encode", encode)
         for job in jobs:
             job.spent.first_token = encode
         self.prefilled(jobs)
@@ -203,8 +215,8 @@ class Runner:
     @torch.inference_mode()
     def _again(self, job: Job) -> Hypothesis:
         """Ask the full model, alone and without repeats."""
-        alone = replace(job)
-        start = self.start([alone], self._reducer.idle)
+        alone = replace(job, encoder_flops=0)
+        start = self.start([alone], self.of(job.segment)._reducer.idle)
         answer = greedy(self.decoder, start, [job.cap], lambda: self.prefilled([alone]), TIMES)[0]
         self.stepped([alone])
         return self._hypothesis(alone, answer, len(answer.ids) - 1 + answer.ended, beams=1)
@@ -225,7 +237,7 @@ class Runner:
             job.prompt,
             job.kept,
             job.held,
-            self._reducer.scoring,
+            self.of(job.segment)._reducer.scoring,
             job.encoder_flops,
             len(answer.ids) + answer.ended,
             beams or self.beams,
@@ -244,6 +256,7 @@ class Runner:
             tuple(warnings),
             finished=answer.ended and not loop,
             speech=segment.speech,
+            task=task_of(segment),
         )
 
     def _embedded(self, text: Prompt, audio: Tensor) -> Tensor:
@@ -273,4 +286,5 @@ def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
         error=first_line(error),
         finished=False,
         speech=segment.speech,
+        task=task_of(segment),
     )

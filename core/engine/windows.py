@@ -16,6 +16,9 @@ from ..models.base import SpeechLM
 from ..models.facts import Encoded
 from ..records import Seconds, Segment, Waveform
 
+Encode = Callable[[SpeechLM, Sequence[Segment], bool], tuple[Encoded, list[int]]]
+"""Takes segments, and whether their attention is wanted; see `encode`."""
+
 TOGETHER = 16
 """Windows that are encoded at a time, unless there are more segments than that."""
 

@@ -6,13 +6,13 @@ once. At most a window of sound is kept in memory (except in mode `whole`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import MediaError
 from ..records import Seconds, Segment, Waveform
 from .cutters import SHORTEST, Cutting, Mode, Stretch, Tape, cutter_for
 
-__all__ = ["Cutting", "Mode", "Segmenter", "segment"]
+__all__ = ["Cutting", "Mode", "Segmenter", "segment", "side_by_side"]
 
 
 def segment(
@@ -41,13 +41,28 @@ class Segmenter(Iterator[Segment]):
         segment_seconds: sum of the pieces' lengths; speech with its padding and short pauses.
     """
 
-    def __init__(self, blocks: Iterable[Waveform], recording_id: str, cutting: Cutting) -> None:
-        """Nothing is read before the first piece is asked for."""
+    def __init__(
+        self,
+        blocks: Iterable[Waveform],
+        recording_id: str,
+        cutting: Cutting,
+        tasks: tuple[str, ...] = (),
+    ) -> None:
+        """Nothing is read before the first piece is asked for.
+
+        Args:
+            blocks: the recording, as it is decoded.
+            recording_id: its name.
+            cutting: how to cut.
+            tasks: see `Segment`.
+        """
+        self._recording_id, self._tasks = recording_id, tasks
         self._rate = cutting.sample_rate
         self._cutter = cutter_for(cutting)
-        self._samples = 0
+        self._tape = Tape()
+        self._count = self._samples = 0
         self._emitted = self._speech = 0
-        self._pieces = self._run(blocks, recording_id)
+        self._pieces = side_by_side(blocks, [self])
 
     @property
     def audio_seconds(self) -> Seconds:
@@ -68,27 +83,50 @@ class Segmenter(Iterator[Segment]):
         """The next piece."""
         return next(self._pieces)
 
-    def _run(self, blocks: Iterable[Waveform], recording_id: str) -> Iterator[Segment]:
-        tape = Tape()
-        errors: list[MediaError] = []
-        for index, piece in enumerate(self._stretches(_until_error(blocks, errors), tape)):
-            samples = tape.copy(piece.start, piece.end)
+    def push(self, block: Waveform) -> Iterator[Segment]:
+        """Pieces that are settled now that the next block is known."""
+        self._tape.append(block)
+        self._samples += len(block)
+        yield from self._made(self._cutter.push(block, self._tape))
+        self._tape.drop(self._cutter.needs_from)
+
+    def finish(self) -> Iterator[Segment]:
+        """The remaining pieces."""
+        if self._samples >= SHORTEST * self._rate:
+            yield from self._made(self._cutter.finish(self._tape))
+
+    def _made(self, stretches: Iterable[Stretch]) -> Iterator[Segment]:
+        for piece in stretches:
+            samples = self._tape.copy(piece.start, piece.end)
             self._emitted += len(samples)
             self._speech += piece.speech
-            start, speech = piece.start / self._rate, piece.speech / self._rate
-            yield Segment(recording_id, index, start, samples, self._rate, speech=speech)
-        if errors:
-            raise errors[0]
+            yield Segment(
+                self._recording_id,
+                self._count,
+                piece.start / self._rate,
+                samples,
+                self._rate,
+                speech=piece.speech / self._rate,
+                tasks=self._tasks,
+            )
+            self._count += 1
 
-    def _stretches(self, blocks: Iterable[Waveform], tape: Tape) -> Iterator[Stretch]:
-        shortest = SHORTEST * self._rate
-        for block in blocks:
-            tape.append(block)
-            self._samples += len(block)
-            yield from self._cutter.push(block, tape)
-            tape.drop(self._cutter.needs_from)
-        if self._samples >= shortest:
-            yield from self._cutter.finish(tape)
+
+def side_by_side(blocks: Iterable[Waveform], segmenters: Sequence[Segmenter]) -> Iterator[Segment]:
+    """The pieces of one recording, decoded once and cut in several ways.
+
+    Args:
+        blocks: as for one `Segmenter`, and so is the error that they end in.
+        segmenters: without blocks of their own.
+    """
+    errors: list[MediaError] = []
+    for block in _until_error(blocks, errors):
+        for one in segmenters:
+            yield from one.push(block)
+    for one in segmenters:
+        yield from one.finish()
+    if errors:
+        raise errors[0]
 
 
 def _until_error(blocks: Iterable[Waveform], errors: list[MediaError]) -> Iterator[Waveform]:

@@ -37,6 +37,7 @@ class Heard:
         load_s, segment_s: time taken by decoding and by cutting.
         failure: why it could not be read, or not to its end.
         warnings: names of things that are odd but no loss.
+        shared_with: the task that has paid for reading, when it is not this record's own.
     """
 
     recording: Recording
@@ -46,6 +47,7 @@ class Heard:
     segment_s: Seconds = 0.0
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
+    shared_with: str | None = None
 
 
 def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis]) -> Transcript:
@@ -60,6 +62,7 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
     done = [answer for answer in answers if answer.error is None]
     coverage = _coverage(answers)
     failure = heard.failure or _failed_segments(answers) or _unheard(coverage)
+    shared = (f"shared_with:{heard.shared_with}",) if heard.shared_with else ()
     spans = tuple(Span(round(a.start, 3), round(a.end, 3), a.text) for a in done)
     record = replace(
         template,
@@ -68,7 +71,7 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         status=_status(failure, done, coverage),
         error=failure,
         warnings=_merged(
-            (*heard.warnings, *_thin(coverage), *(w for a in answers for w in a.warnings))
+            (*heard.warnings, *shared, *_thin(coverage), *(w for a in answers for w in a.warnings))
         ),
         text=heard.recording.text,
         pred_text=" ".join(span.text for span in spans if span.text),
@@ -138,9 +141,10 @@ def _thin(coverage: float | None) -> tuple[str, ...]:
 
 
 def _with_costs(record: Transcript, heard: Heard, costs: Sequence[Cost]) -> Transcript:
+    load_s, segment_s = (0.0, 0.0) if heard.shared_with else (heard.load_s, heard.segment_s)
     latency = Latency(
-        load_audio_s=round(heard.load_s, 6),
-        segment_s=round(heard.segment_s, 6),
+        load_audio_s=round(load_s, 6),
+        segment_s=round(segment_s, 6),
         encode_s=round(sum(cost.encode_s for cost in costs), 6),
         prefill_s=round(sum(cost.prefill_s for cost in costs), 6),
         decode_s=round(sum(cost.decode_s for cost in costs), 6),

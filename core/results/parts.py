@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import UsageError
 from ..records import Json
-from .lines import entries
+from .lines import Entry, entries
 
 _NAME = re.compile(r"results(?:-\d+-of-(\d+))?\.jsonl")
 
@@ -29,7 +30,22 @@ def check_company(path: Path) -> None:
             raise UsageError(f"{path.parent} was begun {how}, or choose another -o DIR")
 
 
-def check_settings(path: Path, settings_hash: str) -> None:
+def other_than(settings: str | Mapping[str, str], entry: Entry) -> bool:
+    """Whether a line was made with other settings; what it is of another task does not count.
+
+    Args:
+        settings: fingerprint, or fingerprints by task.
+        entry: a line; one that is no record has no settings.
+    """
+    if entry.key is None:
+        return False
+    hashed: str = entry.data["settings_hash"]
+    if isinstance(settings, str):
+        return hashed != settings
+    return hashed != settings.get(entry.key[1], hashed)
+
+
+def check_settings(path: Path, settings: str | Mapping[str, str]) -> None:
     """See that the other shards in the folder have these settings, by their first lines.
 
     Raises:
@@ -38,9 +54,9 @@ def check_settings(path: Path, settings_hash: str) -> None:
     for other in sorted(path.parent.glob("results-*.jsonl")):
         if other == path or not _NAME.fullmatch(other.name):
             continue
-        first = next((entry.data for entry in entries(other) if entry.key is not None), None)
-        if first is not None and first["settings_hash"] != settings_hash:
-            raise other_settings(other, first)
+        first = next((entry for entry in entries(other) if entry.key is not None), None)
+        if first is not None and other_than(settings, first):
+            raise other_settings(other, first.data)
 
 
 def other_settings(path: Path, data: Json) -> UsageError:

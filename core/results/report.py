@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..records import Report, Transcript
 
+_BY_LOSS = ("ok", "partial", "failed")
 
-def add(report: Report, record: Transcript) -> Report:
-    """The report with one more record in it."""
-    latency, flops = record.latency, record.flops
-    failures = report.failures
-    if record.error is not None:
-        failures = (*failures, (record.id, record.error.message))
-    counted: dict[str, Any] = {record.status: getattr(report, record.status) + 1}
+
+def add(report: Report, *records: Transcript) -> Report:
+    """The report with one more recording in it.
+
+    Args:
+        report: so far.
+        records: of the recording, one a task; it is ok when all of them are.
+    """
+    status = max((record.status for record in records), key=_BY_LOSS.index)
+    said = [(_named(record, records), record.error) for record in records]
+    times = [record.latency for record in records]
+    counted: dict[str, Any] = {status: getattr(report, status) + 1}
     return replace(
         report,
         **counted,
-        audio_s=report.audio_s + (record.duration or 0.0),
-        model_s=report.model_s + latency.encode_s + latency.prefill_s + latency.decode_s,
-        prefill_full_flops=report.prefill_full_flops + flops.prefill_full,
-        prefill_flops=report.prefill_flops + flops.prefill,
-        failures=failures,
+        audio_s=report.audio_s + max(record.duration or 0.0 for record in records),
+        model_s=report.model_s + sum(one.encode_s + one.prefill_s + one.decode_s for one in times),
+        prefill_full_flops=report.prefill_full_flops + sum(r.flops.prefill_full for r in records),
+        prefill_flops=report.prefill_flops + sum(r.flops.prefill for r in records),
+        failures=(*report.failures, *((name, error.message) for name, error in said if error)),
     )
+
+
+def _named(record: Transcript, records: Sequence[Transcript]) -> str:
+    return f"{record.id} ({record.task})" if len(records) > 1 else record.id
 
 
 def exit_code(report: Report) -> int:

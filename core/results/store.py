@@ -8,7 +8,7 @@ and rename), so at no moment is a finished line out of reach.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from ..errors import FastAdaSPError, UsageError
 from ..records import Source, Transcript
 from .files import locked, replace_file, sync
 from .lines import Entry, Key, entries, line, newest, read_results, record_of
-from .parts import check_company, check_settings, other_settings
+from .parts import check_company, check_settings, other_settings, other_than
 from .writers import SideFiles
 
 RESULTS = "results"
@@ -63,22 +63,30 @@ class StreamSink:
 
 
 class MemorySink:
-    """Keeps the records, by id."""
+    """Keeps the records, in order.
 
-    def __init__(self) -> None:
-        """Nothing is kept yet."""
+    Attributes:
+        records: by id; of several tasks the last.
+        kept: by id and task.
+    """
+
+    def __init__(self, finished: Iterable[Key] = ()) -> None:
+        """Nothing is kept yet; `finished` needs no more work."""
         self.records: dict[str, Transcript] = {}
+        self.kept: dict[Key, Transcript] = {}
+        self._finished = set(finished)
 
     def expect(self, ids: Iterable[str]) -> None:
         """Nothing to prepare."""
 
     def done(self, key: Key, source: Source, question: str | None = None) -> bool:
-        """Nothing was done before."""
-        return False
+        """Whether it was said to be finished."""
+        return key in self._finished
 
     def write(self, record: Transcript) -> None:
         """Keep the record."""
         self.records[record.id] = record
+        self.kept[record.id, record.task] = record
 
 
 class _Known(NamedTuple):
@@ -94,7 +102,8 @@ class Store:
 
     Args:
         folder: made when it is not there.
-        settings_hash: of this run; lines of other settings are refused without `overwrite`.
+        settings_hash: of this run, or of each of its tasks by name; lines of other settings are
+            refused without `overwrite`. Lines of tasks that are not named are nobody's business.
         formats: side formats to write beside the lines.
         part: what the results file's name ends in, for one of several stores in a folder, each
             with recordings of its own: `-3-of-16`.
@@ -104,7 +113,7 @@ class Store:
     def __init__(
         self,
         folder: Path,
-        settings_hash: str,
+        settings_hash: str | Mapping[str, str],
         formats: Iterable[str] = (),
         *,
         part: str = "",
@@ -113,7 +122,7 @@ class Store:
         """Touch nothing yet: the folder is made and held on entering."""
         self.path = folder / f"{RESULTS}{part}.jsonl"
         self._folder = folder
-        self._hash = settings_hash
+        self._settings = settings_hash
         self._overwrite = overwrite
         self._side = SideFiles(folder, formats)
         self._known: dict[Key, _Known] = {}
@@ -168,7 +177,7 @@ class Store:
         known = self._known.get(key)
         if known is None or known.question != question or not known.source.same(source):
             return False
-        if self._side.missing(key[0]):
+        if self._side.missing(*key):
             with self.path.open("rb") as file:
                 file.seek(known.offset)
                 self._write_side(record_of(json.loads(file.readline())))
@@ -201,21 +210,18 @@ class Store:
     def _open(self) -> None:
         """Repair, sort out other settings, remember what is done, open for appending."""
         found = newest(entries(self.path))
-        others = [entry for entry in found if entry.key and not self._ours(entry)]
+        others = [entry for entry in found if other_than(self._settings, entry)]
         if others and not self._overwrite:
             raise other_settings(self.path, others[0].data)
         if not self._overwrite:
-            check_settings(self.path, self._hash)
+            check_settings(self.path, self._settings)
         if others:
             replace_file(self.path.with_suffix(".jsonl.bak"), _bytes(others))
-            found = [entry for entry in found if not entry.key or self._ours(entry)]
+            found = [entry for entry in found if not other_than(self._settings, entry)]
         if self.path.exists() and _bytes(found) != self.path.read_bytes():
             replace_file(self.path, _bytes(found))
         self._remember(found)
         self._file = self.path.open("ab")
-
-    def _ours(self, entry: Entry) -> bool:
-        return bool(entry.data.get("settings_hash") == self._hash)
 
     def _remember(self, found: Iterable[Entry]) -> None:
         offset = 0
@@ -227,6 +233,9 @@ class Store:
                     self._known[entry.key] = _Known(Source(**entry.data["source"]), asked, offset)
             offset += len(entry.raw)
         self._side.expect(name for name, _ in self._lines)
+        named = self._settings if isinstance(self._settings, Mapping) else ()
+        tasks = {task for _, task in self._lines} | {*named}
+        self._side.by_task = len(tasks) > 1
 
 
 def _cannot_write(folder: Path, error: OSError) -> FastAdaSPError:

@@ -82,12 +82,16 @@ class SideFiles:
     Args:
         folder: root of the tree.
         formats: names out of `WRITERS`.
+
+    Attributes:
+        by_task: whether the task is part of a name, `talk.asr.srt`: there are several.
     """
 
     def __init__(self, folder: Path, formats: Iterable[str]) -> None:
         """Write nothing yet."""
         self._folder = folder
         self._formats = tuple(formats)
+        self.by_task = False
         self._stems: Counter[str] = Counter()
         self._ids: set[str] = set()
 
@@ -104,21 +108,23 @@ class SideFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, text.encode())
 
-    def missing(self, recording_id: str) -> bool:
-        """Whether a file of this recording is not there."""
+    def missing(self, recording_id: str, task: str) -> bool:
+        """Whether a file of this recording and task is not there."""
         self.expect([recording_id])
-        return not all(self.path(recording_id, name).exists() for name in self._formats)
+        return not all(self.path(recording_id, task, name).exists() for name in self._formats)
 
-    def path(self, recording_id: str, extension: str) -> Path:
+    def path(self, recording_id: str, task: str, extension: str) -> Path:
         """Where one side file lies."""
         stem = _stem(recording_id)
         shared = self._stems[stem] > 1 or stem in self._ids
         name = _inside(recording_id) if shared else stem
+        if self.by_task:
+            name = f"{name}.{task}"
         return self._folder / "/".join(map(_short, f"{name}.{extension}".split("/")))
 
     def _files(self, record: Transcript) -> Iterator[tuple[Path, str]]:
         for name in self._formats:
-            yield self.path(record.id, name), WRITERS[name](record)
+            yield self.path(record.id, record.task, name), WRITERS[name](record)
 
 
 def _inside(recording_id: str) -> str:

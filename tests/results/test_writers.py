@@ -122,9 +122,9 @@ def test_the_longest_name_a_disk_takes(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 4
     assert all(len(name.encode()) <= 255 for name in names(tmp_path))
     assert f"{'ä' * 125}.srt" in names(tmp_path)
-    assert not side.missing(long)
+    assert not side.missing(long, "asr")
     side.write(record(f"{'x' * 300}/{'y' * 300}.wav"))
-    assert not side.missing(f"{'x' * 300}/{'y' * 300}.wav")
+    assert not side.missing(f"{'x' * 300}/{'y' * 300}.wav", "asr")
 
 
 def test_what_a_kill_left_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +153,8 @@ def test_no_half_file_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_missing(tmp_path: Path) -> None:
     side = SideFiles(tmp_path, ["srt", "txt"])
-    assert side.missing("a.wav")
+    assert side.missing("a.wav", "asr")
     side.write(record("a.wav"))
-    assert not side.missing("a.wav")
-    assert not SideFiles(tmp_path, []).missing("b.wav")
+    assert not side.missing("a.wav", "asr")
+    assert not SideFiles(tmp_path, []).missing("b.wav", "asr")
     assert failed().segments == ()

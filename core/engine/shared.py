@@ -1,0 +1,85 @@
+"""What the tasks of a segment share: it is encoded once, for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..models.base import Encoded, SpeechLM
+from ..records import Hypothesis, Seconds, Segment
+from .windows import Encode
+
+Name = tuple[str, Seconds, Seconds]
+
+
+class _Heard(NamedTuple):
+    """One segment behind the encoder, as in `Encoded`."""
+
+    tokens: Tensor
+    received: Tensor | None
+    own: Tensor | None
+
+
+class Shared:
+    """An encoder that remembers a segment until the last of its tasks is answered.
+
+    So it holds a window of the look-ahead at most. A segment goes by its recording and its times:
+    pieces of equal times are equal, however they were cut.
+
+    Args:
+        encode: the encoder that remembers nothing.
+    """
+
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
+        self._kept: dict[tuple[Name, bool], _Heard] = {}
+        self._open: Counter[Name] = Counter()
+
+    def entering(self, segments: Iterable[Segment]) -> Iterator[Segment]:
+        """The same segments, whose tasks are counted."""
+        for segment in segments:
+            self._open[_name(segment)] += max(1, len(segment.tasks))
+            yield segment
+
+    def leaving(self, answers: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
+        """The same answers; what nobody will ask for any more is let go of."""
+        for answer in answers:
+            name = answer.recording_id, answer.start, answer.end
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
+                for scored in (False, True):
+                    self._kept.pop((name, scored), None)
+            yield answer
+
+    def encode(
+        self, lm: SpeechLM, segments: Sequence[Segment], scored: bool
+    ) -> tuple[Encoded, list[int]]:
+        """As `windows.encode`; 0 FLOPs for what was known, and for a segment's second time here."""
+        names = [(_name(segment), scored) for segment in segments]
+        new = {
+            name: segment
+            for name, segment in zip(names, segments, strict=True)
+            if name not in self._kept
+        }
+        spent = dict.fromkeys(names, 0)
+        if new:
+            made, flops = self._encode(lm, list(new.values()), scored)
+            silent = [None] * len(new)
+            rows = zip(made.tokens, made.received or silent, made.own or silent, strict=True)
+            self._kept.update(zip(new, map(_Heard._make, rows), strict=True))
+            spent.update(zip(new, flops, strict=True))
+        heard = [self._kept[name] for name in names]
+        paid = [spent.pop(name, 0) for name in names]
+        received = [one.received for one in heard if one.received is not None]
+        own = [one.own for one in heard if one.own is not None]
+        return Encoded(
+            [one.tokens for one in heard], max(paid), received or None, own or None
+        ), paid
+
+
+def _name(segment: Segment) -> Name:
+    return segment.recording_id, segment.start, segment.end
