@@ -98,7 +98,8 @@ def official(loaded: Loaded, segment: Segment) -> Any:
         )
     text = lm.prompt(Request("asr", "en"))
     rates = {} if loaded.tiny.name == "granite_speech" else {"sampling_rate": rate}
-    return lm.processor(text=[text], audio=[segment.samples], return_tensors="pt", **rates)
+    made = lm.processor(text=[text], audio=[segment.samples], return_tensors="pt", **rates)
+    return loaded.tiny.official(made) if loaded.tiny.official else made
 
 
 @pytest.mark.usefixtures("ids")
@@ -119,7 +120,7 @@ def test_ratio_0_is_generate(loaded: Loaded) -> None:
     with Engine(lm, config(0.0, language="en")) as engine:
         start = engine.runner.start([engine.runner.job(segment)])
         ours = engine.run([segment])[0]
-    assert torch.equal(start.logits, logits)
+    torch.testing.assert_close(start.logits, logits, rtol=0, atol=loaded.tiny.within)
     new = theirs[0, -NEW_TOKENS:].tolist()
     assert ours.cost.generated == NEW_TOKENS
     assert ours.text == lm.text(new)
