@@ -18,7 +18,7 @@ def convert(
         str, typer.Argument(metavar="NAME", help=f"The layout: {', '.join(CONVERTERS)}.")
     ],
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Folder of the published checkpoint.")
+        Path, typer.Argument(metavar="SRC", help="The published checkpoint: its folder.")
     ],
     target: Annotated[
         Path, typer.Argument(metavar="DST", help="A new folder; give it to --model then.")

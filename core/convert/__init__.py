@@ -25,7 +25,7 @@ def convert(name: str, source: Path, target: Path, tell: Tell) -> None:
 
     Args:
         name: of `CONVERTERS`.
-        source: the published checkpoint: a folder.
+        source: the published checkpoint, for most layouts a folder.
         target: a new or empty folder.
         tell: takes a line about how far it is.
 
@@ -35,8 +35,8 @@ def convert(name: str, source: Path, target: Path, tell: Tell) -> None:
     """
     if name not in CONVERTERS:
         raise UsageError(f"unknown layout '{name}'; choose one of {', '.join(CONVERTERS)}")
-    if not source.is_dir():
-        raise UsageError(f"{source} is no folder; download the checkpoint and give its folder")
+    if not source.exists():
+        raise UsageError(f"{source} does not exist; download the checkpoint and say where it is")
     with _fresh(target) as folder:
         import_module(f".{CONVERTERS[name]}", __package__).convert(source, folder, tell)
 

@@ -77,7 +77,7 @@ class Runner:
         longest = longest_prompt(self.lm)
         if segment.duration > longest:
             raise TranscriptionError(
-                f"{segment.duration:.0f} s are more than the {longest:.0f} s that {self.lm.name} "
+                f"{segment.duration:.0f} s are more than the {longest:g} s that {self.lm.name} "
                 "takes in one prompt: use --segment vad"
             )
         before, after = self.prompt(segment.question, segment.duration)

@@ -163,7 +163,7 @@ def test_three_together_are_three_alone(loaded: Loaded, beams: int) -> None:
 
 def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
     lm = loaded.lm
-    waves = [segment.samples for segment in segments(lm, *SECONDS[:2])]
+    waves = [lm.features(segment.samples) for segment in segments(lm, *SECONDS[:2])]
     with torch.inference_mode():
         claimed = len(waves) * lm.encode(waves).flops
         counted = counted_prefill_flops(lambda: lm.encode(waves))
