@@ -24,6 +24,8 @@ from . import Tell
 from .checkpoint import Shards, Writer, check_names, read_json
 from .qwen_audio_words import AUDIO, AUDIO_END, AUDIO_START, END, TURN_END, TURN_START, processor
 
+_Parts = dict[str, tuple[str, ...]]
+
 _ROWS = "transformer.audio.audio_bos_eos_token.weight"
 _TABLE = "transformer.wte.weight"
 _POSITIONS = "transformer.audio.positional_embedding"
@@ -40,7 +42,7 @@ _OUTSIDE = {
     "transformer.audio.ln_post": f"{_TOWER}.layer_norm",
     "transformer.audio.proj": "model.multi_modal_projector.linear",
 }
-_DECODER_LAYER = {
+_DECODER_LAYER: _Parts = {
     "ln_1": ("input_layernorm",),
     "attn.c_attn": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "attn.c_proj": ("self_attn.o_proj",),
@@ -49,7 +51,7 @@ _DECODER_LAYER = {
     "mlp.w2": ("mlp.gate_proj",),
     "mlp.c_proj": ("mlp.down_proj",),
 }
-_ENCODER_LAYER = {
+_ENCODER_LAYER: _Parts = {
     "attn.query": ("self_attn.q_proj",),
     "attn.key": ("self_attn.k_proj",),
     "attn.value": ("self_attn.v_proj",),
@@ -66,8 +68,13 @@ _STACKS = {
 _IN_A_LAYER = re.compile(r"transformer\.(h|audio\.blocks)\.(\d+)\.(.+)")
 
 # what the new class does whatever its configuration says
-_FIXED = {"model_type": "qwen", "no_bias": True, "rotary_pct": 1.0, "tie_word_embeddings": False}
-_FIXED_AUDIO = {"avg_pool": True, "add_audio_bos_eos_token": True}
+_FIXED: dict[str, Any] = {
+    "model_type": "qwen",
+    "no_bias": True,
+    "rotary_pct": 1.0,
+    "tie_word_embeddings": False,
+}
+_FIXED_AUDIO: dict[str, Any] = {"avg_pool": True, "add_audio_bos_eos_token": True}
 _PRETRAINED_TASKS = ("asr", "st", "er", "sqa", "ac")
 
 
