@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from core import __version__
 from core.errors import FastAdaSPError
 
-from . import bench, calibrate, console, doctor, eval, models, presets, profile, run
+from . import bench, calibrate, console, convert, doctor, eval, models, presets, profile, run
 
 INTERRUPTED = 130
 
@@ -58,6 +58,7 @@ app.command("bench")(bench.bench)
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
+app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 
 

@@ -55,12 +55,14 @@ def checkup(lm: SpeechLM, heard: Segment | None = None) -> Checkup:
     """
     segment = heard or _tone(lm.facts)
     plain = ReductionConfig("fastadasp", "constant", 0.0, "keep", 0.0)
-    config = RunConfig(lm.facts.tasks[0], plain, max_new_tokens=_NEW_TOKENS)
+    known = lm.facts.source_languages
+    language = None if lm.detects or not known else known[0]
+    config = RunConfig(lm.facts.tasks[0], plain, language=language, max_new_tokens=_NEW_TOKENS)
     full = _heard(lm, config, segment)
     reason = why_not(lm.decoder, lm.model.get_input_embeddings())
     found = Checkup(
         model=lm.name,
-        family=lm.model.config.model_type,
+        family=lm.card.get("family", lm.model.config.model_type),
         tasks=lm.facts.tasks,
         window=lm.facts.max_seconds,
         audio_tokens=full.cost.audio_in,

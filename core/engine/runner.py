@@ -80,12 +80,12 @@ class Runner:
         """What a segment will ask for.
 
         Raises:
-            TranscriptionError: it is longer than one prompt may be.
+            TranscriptionError: it, or its prompt, is longer than one prompt may be.
         """
         longest = longest_prompt(self.lm)
         if segment.duration > longest:
             raise TranscriptionError(
-                f"{segment.duration:.0f} s are more than the {longest:.0f} s that {self.lm.name} "
+                f"{segment.duration:.0f} s are more than the {longest:g} s that {self.lm.name} "
                 "takes in one prompt: use --segment vad"
             )
         own = self.of(segment)
@@ -93,7 +93,7 @@ class Runner:
         audio = audio_tokens(self.lm, segment.duration)
         lengths = PromptLengths(len(before), audio, len(after))
         budget = own._reducer.solve(lengths, own._reducer.target)
-        cap = self._cap(segment)
+        cap = self._cap(segment, lengths.total)
         value, tail = self.lm.dtype.itemsize, cap * self.beams
         size = row_bytes(self._shape, lengths, value, budget.kept, tail)
         return Job(segment, lengths, budget, cap, size, own.kind)
@@ -263,11 +263,22 @@ class Runner:
         head, tail = (self.lm.embed(ids) for ids in text)
         return torch.cat([head, audio.to(head.dtype), tail])
 
-    def _cap(self, segment: Segment) -> int:
-        """Most new tokens: what was asked for, else far more than anyone can say in that time."""
-        return self._config.max_new_tokens or (
+    def _cap(self, segment: Segment, prompt: int) -> int:
+        """Most new tokens: what was asked for, else far more than anyone can say in that time.
+
+        Raises:
+            TranscriptionError: the prompt fills the positions of a model that ends with them.
+        """
+        wanted = self._config.max_new_tokens or (
             _SPARE_TOKENS + round(_TOKENS_PER_SECOND * segment.duration)
         )
+        room = positions(self.lm) - prompt if self.lm.bounded else wanted
+        if room < 1:
+            raise TranscriptionError(
+                f"a prompt of {prompt} tokens leaves no room for an answer in the"
+                f" {positions(self.lm)} positions of {self.lm.name}: ask in fewer words"
+            )
+        return min(wanted, room)
 
     def _charge(self, jobs: Sequence[Job], stage: str, seconds: Seconds) -> None:
         for job, share in zip(jobs, shares([j.segment.duration for j in jobs]), strict=True):

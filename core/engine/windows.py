@@ -50,9 +50,11 @@ def hear(lm: SpeechLM, samples: Waveform) -> tuple[Any, ...]:
 def longest_prompt(lm: SpeechLM) -> Seconds:
     """Seconds of audio in one prompt: what the positions hold that it was trained on, or 240.
 
-    Beyond its positions a model still runs, which is enough to measure what it costs.
+    Beyond its positions a model still runs, which is enough to measure what it costs; one that is
+    bounded by them keeps half of them for words and answer.
     """
-    return max(_AT_LEAST, positions(lm) / lm.facts.tokens_per_second)
+    held = positions(lm) / lm.facts.tokens_per_second
+    return held / 2 if lm.bounded else max(_AT_LEAST, held)
 
 
 def positions(lm: SpeechLM) -> int:

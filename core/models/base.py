@@ -42,6 +42,8 @@ class SpeechLM(ABC):
     """Whether the audio stands before the words of its turn."""
     names_seconds: ClassVar[bool] = False
     """Whether the length of the audio is said in the prompt."""
+    bounded: ClassVar[bool] = False
+    """Whether prompt and answer end at the decoder's positions: it would go on otherwise there."""
 
     def __init__(
         self, name: str, revision: str | None, model: Any, processor: Any, card: dict[str, Any]
@@ -159,6 +161,11 @@ class SpeechLM(ABC):
         return False
 
     @property
+    def detects(self) -> bool:
+        """Whether it finds out by itself which language is spoken."""
+        return True
+
+    @property
     def decoder(self) -> Any:
         """The language model's stack of decoder layers."""
         return self.model.get_decoder()
@@ -210,6 +217,11 @@ class SpeechLM(ABC):
         _require(self.name, "task", request.task, facts.tasks)
         _require(self.name, "spoken language", request.language, facts.source_languages)
         _require(self.name, "target language", request.target_language, facts.target_languages)
+        if request.language is None and request.task in ("asr", "st") and not self.detects:
+            known = ", ".join(facts.source_languages or ())
+            raise UsageError(
+                f"{self.name} must be told the spoken language: give --language, one of {known}"
+            )
         pair = (request.language or "en", request.target_language or "en")
         if request.task == "st" and self.about.through_english and "en" not in pair:
             raise UsageError(

@@ -121,7 +121,7 @@ def load_model(
         if revision is not None and not Path(place).is_dir():
             how["revision"] = revision
         config = AutoConfig.from_pretrained(place, **how)
-        family = _family(config.model_type)
+        family = _family(_card(place).get("family", config.model_type))
         number = _dtype(dtype, family, config, where)
         lm = _build(family, model, place, how, config, number)
     except StartError:
@@ -155,12 +155,17 @@ def _build(
     model = architecture.from_pretrained(place, dtype=dtype, use_safetensors=True, **how).eval()
     family.prepare(model, place)
     model.requires_grad_(False)
-    card_file = Path(place) / "fastadasp.json"
-    card = json.loads(card_file.read_text()) if card_file.is_file() else {}
     # what was loaded, whatever was asked for
     revision = getattr(config, "_commit_hash", None) or revision_of(name, offline=True)
-    lm: SpeechLM = family(name, revision, model, processor, card)
+    lm: SpeechLM = family(name, revision, model, processor, _card(place))
     return lm
+
+
+def _card(place: str) -> dict[str, Any]:
+    """What a folder says of its model beyond the configuration; nothing for a hub id."""
+    file = Path(place) / "fastadasp.json"
+    card: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return card
 
 
 def _check_needs(family: Any) -> None:
@@ -233,4 +238,6 @@ def _check_dtype(name: str) -> None:
 def _why(model: str, error: Exception, local: bool) -> str:
     first = first_line(error)[:200]
     hint = "check the name, or download it first and drop --offline" if local else "check the name"
+    if "trust_remote_code" in str(error):
+        hint = "its own code is never run; fastadasp convert --help says what can be converted"
     return f"model '{model}' cannot be loaded: {first} ({hint})"

@@ -24,7 +24,9 @@ from .facts import EVERY_TASK, Encoded, Family, Request, language_name
 
 # the pretrained (not instruction-tuned) checkpoint knows no chat markup
 RAW_PROMPTS = frozenset({"Qwen/Qwen2-Audio-7B"})
-_SHORTEST_MEL_FRAMES = 8
+SHORTEST_MEL_FRAMES = 8
+"""Shorter clips are filled up with silence."""
+
 # mel frames after the last real one that its frame sees through both convolutions
 _CONVOLUTION_REACH = 2
 # behind the sound: more than the convolutions and half a spectrogram's frame can see
@@ -95,7 +97,7 @@ class Qwen2Audio(SpeechLM):
         """
         extractor = self.processor.feature_extractor
         hop = extractor.hop_length
-        (wave,) = self._checked([waveform], _SHORTEST_MEL_FRAMES * hop)
+        (wave,) = self._checked([waveform], SHORTEST_MEL_FRAMES * hop)
         real = -(-len(wave) // hop)
         length = min((real + _SILENT_FRAMES) * hop, extractor.n_samples)
         padded = np.pad(wave, (0, max(0, length - len(wave))))

@@ -43,7 +43,17 @@ def test_models(cli: Any) -> None:
 
 def test_version_and_help(cli: Any) -> None:
     assert cli("--version").stdout.startswith("fastadasp ")
-    names = ("run", "profile", "eval", "bench", "calibrate", "presets", "models", "doctor")
+    names = (
+        "run",
+        "profile",
+        "eval",
+        "bench",
+        "calibrate",
+        "presets",
+        "models",
+        "convert",
+        "doctor",
+    )
     for name in names:
         assert name in cli("--help").stdout
         assert cli(name, "--help").exit_code == 0

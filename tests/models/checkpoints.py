@@ -40,6 +40,8 @@ class Tiny:
         text: what the decoder has of its own.
         request: what `apply_transcription_request` is told for English; None: it has no such thing.
         flat: whether the decoder is no part of its own in the configuration.
+        official: what becomes of the processor's tensors in the family's own code; None: nothing.
+        within: how far our logits at ratio 0 may be from those of transformers.
         needs: package without which its processor cannot be made.
     """
 
@@ -52,6 +54,8 @@ class Tiny:
     text: dict[str, Any] = field(default_factory=dict)
     request: dict[str, Any] | None = None
     flat: bool = False
+    official: Callable[[Any], Any] | None = None
+    within: float = 0.0
     needs: str = ""
 
 

@@ -139,6 +139,16 @@ def processor(name: str, hears: Callable[[], Any], tokens: dict[str, str], templ
     return saved
 
 
+def carded(processor: Callable[[Path], Any], family: str) -> Callable[[Path], Any]:
+    """This processor beside a card that names the family."""
+
+    def saved(folder: Path) -> Any:
+        (folder / "fastadasp.json").write_text(json.dumps({"family": family}))
+        return processor(folder)
+
+    return saved
+
+
 def granite(folder: Path) -> Any:
     """A processor whose chat wants plain text."""
     from transformers import GraniteSpeechFeatureExtractor, GraniteSpeechProcessor

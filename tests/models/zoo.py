@@ -6,11 +6,14 @@ extractor and chat template have of their own; see `checkpoints` for the rest.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.models.checkpoints import Tiny
 from tests.models.processors import (
     HEARD,
     OMNI,
     PLAIN,
+    carded,
     chatml,
     ears,
     extractor,
@@ -44,7 +47,39 @@ _BY_FOUR = {
     "intermediate_size": 128,  # = 4 frames side by side
 }
 
+_QWEN_AUDIO = {
+    "audio_token": "[[[AUDIO:modality]]]",
+    "audio_bos_token": "<audio>",
+    "audio_eos_token": "</audio>",
+}
+
+
+def _zeros_behind(inputs: Any) -> Any:
+    """Qwen-Audio puts zeros, not silence, behind a clip; ours are of whole pairs of frames."""
+    inputs["input_features"] *= inputs["feature_attention_mask"].unsqueeze(1)
+    return inputs
+
+
 FAMILIES = [
+    Tiny(
+        "qwen_audio",
+        "Qwen2AudioConfig",
+        "Qwen2AudioForConditionalGeneration",
+        {"audio_config": _WHISPER},
+        carded(
+            processor(
+                "Qwen2AudioProcessor",
+                whisper(),
+                _QWEN_AUDIO,
+                chatml("<audio>[[[AUDIO:modality]]]</audio>"),
+            ),
+            "qwen_audio",
+        ),
+        "[[[AUDIO:modality]]]",
+        {"max_position_embeddings": 2048},
+        official=_zeros_behind,
+        within=1e-4,
+    ),
     Tiny(
         "qwen2_5_omni",
         "Qwen2_5OmniThinkerConfig",
