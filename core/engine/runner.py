@@ -54,6 +54,7 @@ class Runner:
             config.task, config.language, config.target_language, config.question, config.prompt
         )
         self._texts: dict[tuple[str | None, Seconds | None], Prompt] = {}
+        self._gates: dict[str | None, Tensor | None] = {}
         self._shape = lm.decoder_shape
         self.beams = config.num_beams
         self.decoder = Decoder(lm.decoder, lm.head, lm.model.get_input_embeddings(), lm.end_tokens)
@@ -63,10 +64,11 @@ class Runner:
         """Ids around audio of so many seconds; the run's own question, if any, goes first."""
         key = question, seconds if self.lm.names_seconds else None
         if key not in self._texts:
-            asked = self._config.question or question
-            request = replace(self._request, question=asked)
-            self._texts[key] = self.lm.prompt_ids(request, seconds)
+            self._texts[key] = self.lm.prompt_ids(self._asking(question), seconds)
         return self._texts[key]
+
+    def _asking(self, question: str | None) -> Request:
+        return replace(self._request, question=self._config.question or question)
 
     def job(self, segment: Segment) -> Job:
         """What a segment will ask for.
@@ -105,7 +107,15 @@ class Runner:
             ],
             scores=encoder_scores(encoded),
             encoder_flops=flops,
+            gates=self._gated([segment.question for segment in segments]),
         )
+
+    def _gated(self, questions: Sequence[str | None]) -> Tensor | None:
+        """What the decoder is steered by in each row, made once for each question."""
+        for question in set(questions) - self._gates.keys():
+            self._gates[question] = self.lm.gate(self._asking(question))
+        gates = [gate for one in questions if (gate := self._gates[one]) is not None]
+        return torch.stack(gates) if gates else None
 
     @torch.inference_mode()
     def start(self, jobs: Sequence[Job], reducer: Reducer | None = None) -> Prefilled:
@@ -124,7 +134,13 @@ class Runner:
         encode = self.clock.lap()
         counts = [reducer.counts(job.budget) for job in jobs]
         start = prefill(
-            self.decoder, ready.embedded, ready.lengths, counts, reducer.how, ready.scores
+            self.decoder,
+            ready.embedded,
+            ready.lengths,
+            counts,
+            reducer.how,
+            ready.scores,
+            ready.gates,
         )
         for job, kept, held in zip(jobs, start.cache.kept, start.cache.held, strict=True):
             job.kept, job.held = kept, held
