@@ -134,7 +134,7 @@ class Writer:
         if len(self._shards) == 1:
             self._part(0).rename(self._folder / _SINGLE)
             return
-        places = {}
+        places: dict[str, str] = {}
         for number, names in enumerate(self._shards):
             file = f"model-{number + 1:05}-of-{len(self._shards):05}.safetensors"
             self._part(number).rename(self._folder / file)

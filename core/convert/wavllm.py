@@ -2,8 +2,8 @@
 
 The source is `final.pt`, which holds every weight (both encoders, LLaMA-2, LoRA, prompt adapter),
 with LLaMA-2's tokenizer beside it (`tokenizer.json`, or `tokenizer.model`); or their folder. Sizes
-are read off the tensors. Encoders and what follows them keep their names. LLaMA's rows of queries and
-keys, and the columns of their LoRA, change their order: Meta rotates neighbouring channels
+are read off the tensors. Encoders and what follows them keep their names. LLaMA's rows of queries
+and keys, and the columns of their LoRA, change their order: Meta rotates neighbouring channels
 together, transformers channels half a head apart.
 """
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine
+from core.engine.generate import prefill
 from core.errors import TranscriptionError, UsageError
 from core.models import load_model
 from core.models.base import Request, SpeechLM
@@ -24,6 +25,7 @@ from core.records import Segment
 from core.reduction.regroup import regroup
 from fastadasp_cli.main import app
 from tests import reference
+from tests.counted import counted_prefill_flops
 from tests.models.checkpoints import save
 from tests.models.folding import folded, published
 from tests.models.zoo import FAMILIES
@@ -269,10 +271,38 @@ def test_rows_with_other_instructions_keep_their_own_gates(
     with Engine(lm, settings(reduce, beams)) as engine:
         together = engine.run(pieces)
         alone = [engine.run([piece])[0] for piece in pieces]
-        other = engine.run([replace(pieces[0], question=QUESTIONS[1])])[0]
     assert [found.error for found in together] == [None] * 3
     assert [found.text for found in together] == [found.text for found in alone]
-    assert other.text != alone[0].text
+    if not reduce:
+        assert [found.text for found in together] == [generated(lm, piece) for piece in pieces]
+
+
+def generated(lm: SpeechLM, piece: Segment) -> str:
+    """What `generate` answers, whose gates come with the call and not with a cache."""
+    text = lm.prompt(Request("sqa", question=piece.question))
+    with torch.inference_mode():
+        given = lm.processor(text=[text], audio=[piece.samples])
+        made = lm.model.generate(**given, max_new_tokens=3, do_sample=False)
+    return lm.text(made[0, -3:].tolist())
+
+
+def test_the_budget_holds_with_a_lora_that_the_cost_model_leaves_out(lm: SpeechLM) -> None:
+    with Engine(lm, settings(0.1, 1)) as engine:
+        with torch.inference_mode():
+            ready = engine.runner.prepare([Segment("a", 0, 0.0, noise(80_000), 16_000)])
+
+        def spent(reducer: Any) -> int:
+            kept = [reducer.counts(reducer.solve(row, reducer.target)) for row in ready.lengths]
+            # what the last layer saves beside the reduction is no part of the promise
+            how = replace(reducer.how, shortcut=False)
+            parts = engine.runner.decoder, ready.embedded, ready.lengths, kept, how
+            with torch.inference_mode():
+                return counted_prefill_flops(
+                    lambda: prefill(*parts, ready.scores, gates=ready.gates)
+                )
+
+        left = spent(engine.reducer) / spent(engine.reducer.idle)
+    assert 1 - left == pytest.approx(0.1, abs=0.01)
 
 
 def test_gates_move_with_their_rows(lm: SpeechLM) -> None:
@@ -296,10 +326,11 @@ def test_gates_move_with_their_rows(lm: SpeechLM) -> None:
 def test_nothing_of_a_gate_stays_in_the_model(lm: SpeechLM) -> None:
     with Engine(lm, settings(0.05, 1)) as engine:
         engine.run(asked(*QUESTIONS))
-    ids = torch.tensor([[5, 6, 7]])
+    # a gate is made by the decoder without any LoRA
     with torch.inference_mode():
-        silent = folded(lm.model, torch.zeros(lm.decoder.config.hidden_size)).double()
-        assert close(lm.model(ids).logits, silent(ids).logits)
+        again = lm.gate(Request("sqa", question=QUESTIONS[0]))
+    assert again is not None
+    assert close(again, gate_by_hand(lm, QUESTIONS[0]))
 
 
 @pytest.mark.skipif(not (EXAMPLES / "wavllm_tasks").is_dir(), reason="the examples are not here")
@@ -319,6 +350,5 @@ def test_the_published_examples(folder: Path, lm: SpeechLM) -> None:
         assert record["status"] == "ok" or "ended by itself" in record["error"]["message"], record
         assert record["pred_text"]
         assert record["flops"]["reduction"] == pytest.approx(0.1, abs=0.01)
-        seconds = record["coverage"] * row["duration"]
         assert record["tokens"]["audio_in"] <= math.ceil(row["duration"] * 12.5) + 2
-        assert record["tokens"]["audio_kept"] < record["tokens"]["audio_in"], seconds
+        assert record["tokens"]["audio_kept"] < record["tokens"]["audio_in"]
