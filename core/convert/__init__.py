@@ -16,7 +16,7 @@ from ..errors import UsageError
 
 Tell = Callable[[str], None]
 
-CONVERTERS = {"qwen-audio": "qwen_audio"}
+CONVERTERS = {"qwen-audio": "qwen_audio", "wavllm": "wavllm"}
 """Published layout -> the module of this folder whose `convert(source, target, tell)` reads it."""
 
 

@@ -43,6 +43,7 @@ def audio_features(engine: Engine, prompts: Prompts, target: float) -> AudioFeat
     kept = [budget.kept for budget in reducer.budgets(prompts.lengths, target)]
     assert isinstance(reducer.how, Reduction)  # what cuts the cache alone has no layer to choose
     cache = ReducedCache(prompts.lengths, kept, reducer.how, prompts.scores)
+    cache.gates = prompts.gates
     hidden = hidden_states(engine.runner.decoder, prompts.embedded, cache)
     audio = cache.state.columns
     states = [

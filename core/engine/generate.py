@@ -63,13 +63,14 @@ class Answer:
     score: float | None = None
 
 
-def prefill(
+def prefill(  # noqa: PLR0913
     decoder: Decoder,
     prompts: Sequence[Tensor],
     rows: Sequence[PromptLengths],
     kept: Sequence[Sequence[int]],
     reduction: Reduction | Eviction,
     encoder: EncoderScores | None = None,
+    gates: Tensor | None = None,
 ) -> Prefilled:
     """Run the prompts through the decoder; must be called inside `reducing(decoder.stack)`.
 
@@ -82,8 +83,10 @@ def prefill(
         kept: audio tokens of each row, see `prompt_cache`.
         reduction: how they, or their keys and values, become so few.
         encoder: attention in the encoder, for methods that ask for it.
+        gates: see `PromptCache.gates`.
     """
     cache = prompt_cache(rows, kept, reduction, encoder)
+    cache.gates = gates
     hidden = hidden_states(decoder, prompts, cache)
     logits = decoder.head(hidden[:, -1]).float()
     return Prefilled(logits, cache, tuple(row.total for row in rows))

@@ -20,12 +20,14 @@ class Prompts:
         lengths: token counts of each row.
         scores: attention in the encoder, for methods that ask for it.
         encoder_flops: of each row, padding included.
+        gates: what the decoder is steered by in each row, (rows, hidden); None as a rule.
     """
 
     embedded: list[Tensor]
     lengths: list[PromptLengths]
     scores: EncoderScores | None
     encoder_flops: list[int]
+    gates: Tensor | None = None
 
 
 def encoder_scores(encoded: Encoded) -> EncoderScores | None:

@@ -63,6 +63,7 @@ class Runner:
             config.task, config.language, config.target_language, config.question, config.prompt
         )
         self._texts: dict[tuple[str | None, Seconds | None], Prompt] = {}
+        self._gates: dict[str | None, Tensor | None] = {}
         self._shape = lm.decoder_shape
         self.beams = config.num_beams
         self.decoder = Decoder(lm.decoder, lm.head, lm.model.get_input_embeddings(), lm.end_tokens)
@@ -72,9 +73,17 @@ class Runner:
         """Ids around audio of so many seconds; the run's own question, if any, goes first."""
         key = question, seconds if self.lm.names_seconds else None
         if key not in self._texts:
-            request = replace(self._request, question=self._config.asked(question))
-            self._texts[key] = self.lm.prompt_ids(request, seconds)
+            self._texts[key] = self.lm.prompt_ids(self._asking(question), seconds)
         return self._texts[key]
+
+    def gate(self, question: str | None) -> Tensor | None:
+        """What the decoder is steered by in a row, made once for each question."""
+        if question not in self._gates:
+            self._gates[question] = self.lm.gate(self._asking(question))
+        return self._gates[question]
+
+    def _asking(self, question: str | None) -> Request:
+        return replace(self._request, question=self._config.question or question)
 
     def job(self, segment: Segment) -> Job:
         """What a segment will ask for.
@@ -117,6 +126,9 @@ class Runner:
             ],
             scores=encoder_scores(encoded),
             encoder_flops=flops,
+            gates=_stacked(
+                [own.gate(one.question) for own, one in zip(owns, segments, strict=True)]
+            ),
         )
 
     @torch.inference_mode()
@@ -140,7 +152,15 @@ class Runner:
                 paying.append(job)
         encode = self.clock.lap() if paying else 0.0
         how = (reducer or self.of(jobs[0].segment)._reducer).how
-        start = prefill(self.decoder, ready.embedded, ready.lengths, counts, how, ready.scores)
+        start = prefill(
+            self.decoder,
+            ready.embedded,
+            ready.lengths,
+            counts,
+            how,
+            ready.scores,
+            ready.gates,
+        )
         for job, kept, held in zip(jobs, start.cache.kept, start.cache.held, strict=True):
             job.kept, job.held = kept, held
         self._charge(paying, "encode", encode)
@@ -283,6 +303,11 @@ class Runner:
     def _charge(self, jobs: Sequence[Job], stage: str, seconds: Seconds) -> None:
         for job, share in zip(jobs, shares([j.segment.duration for j in jobs]), strict=True):
             setattr(job.spent, stage, getattr(job.spent, stage) + seconds * share)
+
+
+def _stacked(gates: Sequence[Tensor | None]) -> Tensor | None:
+    found = [gate for gate in gates if gate is not None]
+    return torch.stack(found) if found else None
 
 
 def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:

@@ -34,8 +34,9 @@ class SpeechLM(ABC):
     """
 
     about: ClassVar[Family]
-    architecture: ClassVar[str | None] = None
-    """Name of the transformers class, where the checkpoint does not name the right one."""
+    architecture: ClassVar[Any] = None
+    """Name of the transformers class, where the checkpoint does not name the right one; or a class
+    of the family's own."""
     system: ClassVar[dict[str, str]] = {}
     """Text of the system turn by task; none where a task is missing."""
     audio_first: ClassVar[bool] = True
@@ -53,6 +54,10 @@ class SpeechLM(ABC):
         self.model = model
         self.processor = processor
         self.card = card
+
+    @classmethod  # noqa: B027
+    def register(cls) -> None:
+        """Make classes of the family's own known to transformers; none, as a rule."""
 
     @classmethod
     def load_processor(cls, place: str, how: Mapping[str, Any]) -> Any:
@@ -240,6 +245,13 @@ class SpeechLM(ABC):
         """
         before, _, after = self.prompt(request).partition(self.processor.audio_token)
         return self._ids(before), self._ids(after)
+
+    def gate(self, request: Request) -> Tensor | None:
+        """What the decoder is steered by through the whole answer, beside its tokens: (hidden,).
+
+        It goes with the prompt's row from prefill to the last token. None, as a rule.
+        """
+        return None
 
     def audio_tokens(self, seconds: Seconds) -> int:
         """About as many tokens as audio of this length becomes, at least 1."""

@@ -50,7 +50,16 @@ class Counting(TorchFunctionMode):
             query, key, value = args[:3]
             pairs = query[..., 0].numel() * key.shape[-2]
             self.flops += 2 * pairs * (query.shape[-1] + value.shape[-1])
+        elif func is functional.multi_head_attention_forward:
+            self.flops += _whole_attention(*args[:2])
         return out
+
+
+def _whole_attention(query: Tensor, key: Tensor) -> int:
+    """Projections in and out, scores and mixture; inputs (tokens, rows, width)."""
+    (queries, rows, width), keys = query.shape, len(key)
+    projections = 2 * (queries + keys) * width * width
+    return 2 * rows * (projections + 2 * queries * keys * width)
 
 
 def _einsum(equation: str, *operands: Tensor) -> int:

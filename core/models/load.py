@@ -120,6 +120,7 @@ def load_model(
         how: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
         if revision is not None and not Path(place).is_dir():
             how["revision"] = revision
+        _register(place, how)
         config = AutoConfig.from_pretrained(place, **how)
         family = _family(_card(place).get("family", config.model_type))
         number = _dtype(dtype, family, config, where)
@@ -168,6 +169,15 @@ def _card(place: str) -> dict[str, Any]:
     return card
 
 
+def _register(place: str, how: Mapping[str, Any]) -> None:
+    """Let the family tell transformers of classes that it lacks."""
+    from transformers import PretrainedConfig
+
+    named, _ = PretrainedConfig.get_config_dict(place, **how)
+    if named.get("model_type") in families():
+        _family(named["model_type"]).register()
+
+
 def _check_needs(family: Any) -> None:
     needed = family.about.needs
     if needed and find_spec(needed.replace("-", "_")) is None:
@@ -177,6 +187,8 @@ def _check_needs(family: Any) -> None:
 def _architecture(family: Any, config: Any) -> Any:
     import transformers
 
+    if isinstance(family.architecture, type):
+        return family.architecture
     names = [family.architecture] if family.architecture else config.architectures or []
     found = next((getattr(transformers, name, None) for name in names), None)
     if found is None:

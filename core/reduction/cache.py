@@ -157,6 +157,7 @@ class PromptCache(Cache):  # type: ignore[misc]
         masks: the masks that its layers ask for.
         beams: decode rows per prompt row; 0 until the prompts are complete.
         configs: see `decoding.attending_by`.
+        gates: what each row's prompt steers the decoder by, (rows, hidden); None as a rule.
         movable: whether its rows can become rows of another cache (see `regroup`).
     """
 
@@ -170,6 +171,7 @@ class PromptCache(Cache):  # type: ignore[misc]
         self.masks = Masks(size_bias)
         self.beams = 0
         self.configs: dict[int, Any] = {}
+        self.gates: Tensor | None = None
 
     @property
     def reduces(self) -> bool:

@@ -38,6 +38,9 @@ def regroup(parts: Sequence[tuple[ReducedCache, Sequence[int]]]) -> ReducedCache
         [one.kept[n] for one, stay in parts for n in stay],
         cache.reduction,
     )
+    if cache.gates is not None:
+        gates = [one.gates[list(stay)] for one, stay in parts if one.gates is not None]
+        joined.gates = torch.cat(gates)
     states: dict[tuple[int, ...], PromptState] = {}
     for index in range(len(cache.layers)):
         seen = [one.seen_by(index) for one, _ in parts]

@@ -33,7 +33,7 @@ class Tiny:
 
     Attributes:
         name: the family, = the file in `core/models`.
-        config, model: their classes in transformers.
+        config, model: their classes, by name where transformers has them.
         sizes: of the configuration, beside those of the decoder.
         processor: saves a processor into a folder and returns its tokenizer.
         audio: the token that stands for audio.
@@ -46,8 +46,8 @@ class Tiny:
     """
 
     name: str
-    config: str
-    model: str
+    config: Any
+    model: Any
     sizes: dict[str, Any]
     processor: Callable[[Path], Any]
     audio: str
@@ -70,8 +70,12 @@ def save(tiny: Tiny, folder: Path) -> Path:
     if tiny.flat:  # the decoder's sizes stand in the configuration itself
         sizes = text | tiny.sizes
         sizes["audio_config"] = tiny.sizes["audio_config"] | {"audio_token_id": audio}
-    config = getattr(transformers, tiny.config)(**sizes)
-    model = getattr(transformers, tiny.model)(config).float().eval()
+    classes = (
+        getattr(transformers, one) if isinstance(one, str) else one
+        for one in (tiny.config, tiny.model)
+    )
+    config = next(classes)(**sizes)
+    model = next(classes)(config).float().eval()
     silent = [made.pad_token_id, made.eos_token_id, audio]
     draw_weights(model, silent)
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = silent[:2]

@@ -157,3 +157,12 @@ def granite(folder: Path) -> Any:
     GraniteSpeechProcessor(GraniteSpeechFeatureExtractor(), made).save_pretrained(folder)
     made.save_pretrained(folder)
     return made
+
+
+def two_ears(folder: Path) -> Any:
+    """WavLLM's parts: an extractor for Whisper, and a tokenizer that knows where a text starts."""
+    made = tokenizer({"audio_token": "<|audio|>"})
+    made.bos_token = "<|im_start|>"
+    whisper()().save_pretrained(folder)
+    made.save_pretrained(folder)
+    return made

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.models.wavllm.configuration import WavLLMConfig
+from core.models.wavllm.modeling import WavLLMForConditionalGeneration
 from tests.models.checkpoints import Tiny
 from tests.models.processors import (
     HEARD,
@@ -20,6 +22,7 @@ from tests.models.processors import (
     granite,
     mistral,
     processor,
+    two_ears,
     whisper,
 )
 
@@ -281,5 +284,32 @@ FAMILIES = [
         "<|object_ref_start|>",
         request={"language": "en"},
         needs="torchaudio",
+    ),
+    Tiny(
+        "wavllm",
+        WavLLMConfig,
+        WavLLMForConditionalGeneration,
+        {
+            "whisper_config": _WHISPER,
+            "wavlm_config": {
+                "hidden_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "intermediate_size": 32,
+                "conv_dim": [16] * 7,
+                "num_conv_pos_embeddings": 16,
+                "num_conv_pos_embedding_groups": 4,
+            },
+            "whisper_mid_size": 24,
+            "wavlm_mid_size": 20,
+            "subsampled_size": 24,
+            "adapter_size": 12,
+            "projected_size": 16,
+            "lora_rank": 4,
+            "gate_size": 24,
+        },
+        two_ears,
+        "<|audio|>",
+        {"num_key_value_heads": 4},
     ),
 ]
