@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .config import RunConfig
 from .errors import UsageError
-from .reading import Read
+from .reading import WORKERS, Read
 from .records import Hypothesis, Recording, Seconds, Segment, Source, Waveform
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class Rooms:
     def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
         """Load the model and set up the engine."""
         from .engine import Engine
+        from .media.apart import start_ahead
 
+        start_ahead(WORKERS)
         lm = self.load(config)
         return lm, Engine(lm, config)
 

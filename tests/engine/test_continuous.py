@@ -123,7 +123,7 @@ def test_shares_of_the_time_add_up(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(greedy.Pool, "join", later(100.0, greedy.Pool.join))
         monkeypatch.setattr(greedy.Pool, "step", later(1000.0, greedy.Pool.step))
         found = []
-        for answer in engine.transcribe(segments(1.5, 0.5, 1.0)):
+        for answer in engine.transcribe(segments(1.5, 1.0, 0.5)):
             found.append(answer)
             now += 1e6  # what the reader of the answers does is not the model's time
     groups, steps = len(watched.groups), len(watched.steps)
@@ -131,7 +131,7 @@ def test_shares_of_the_time_add_up(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
     assert sum(one.cost.prefill_s for one in found) == pytest.approx(110 * groups)
     assert sum(one.cost.decode_s for one in found) == pytest.approx(1000 * steps)
     assert {one.cost.first_token_s for one in found} == {111.0}
-    long, _, middle = (one.cost for one in sorted(found, key=lambda one: one.index))
+    long, middle, _ = (one.cost for one in sorted(found, key=lambda one: one.index))
     assert (long.encode_s, middle.encode_s) == (pytest.approx(0.6), pytest.approx(0.4))
     # the middle one had company in each of its steps
     assert middle.decode_s == pytest.approx(500 * (middle.generated - 1))
@@ -333,12 +333,15 @@ def test_windows_are_bounded_and_meet_at_like_lengths(lm: SpeechLM) -> None:
             yield runner.job(piece)
 
     waiting = Waiting(source(), 1)
-    first = waiting.take(lambda group: len(group) < 3)
-    assert [job.segment.index for job in first] == [3, 2]
-    assert len(taken) == 4
+    one = waiting.take(1, lambda group: True)
+    # the model begins as soon as one batch is there
+    assert len(taken) == 1
+    first = waiting.take(9, lambda group: len(group) < 6)
+    assert [job.segment.index for job in one + first] == [0, 1, 2, 6, 5, 4]
+    assert len(taken) == 7
     waiting.put_back(first)
-    rest = [job.segment.index for job in waiting.take(lambda group: True)]
-    assert rest == [3, 2, 1, 0, 4, 5, 6, 7, 11, 10, 9, 8]
+    rest = [job.segment.index for job in waiting.take(99, lambda group: True)]
+    assert rest == [1, 2, 6, 5, 4, 3, 7, 8, 9, 10, 11]
 
 
 def test_allocators_say_it_in_several_ways() -> None:
