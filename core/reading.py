@@ -23,11 +23,11 @@ from .records import Failure, Recording, Seconds, Segment
 WORKERS = max(2, min(4, (os.cpu_count() or 1) // 4))
 """Threads that read; two are several hundred times as fast as real time, a GPU may want more."""
 
-FILES_AHEAD = SEGMENTS_AHEAD = 128
+FILES_AHEAD, SEGMENTS_AHEAD = 96, 128
 SECONDS_AHEAD = 1200.0
 """What is read before it is asked for: recordings, segments of one, seconds in all (77 MB of sound
-at 16 kHz, and its features). As much as the engine looks ahead: when it wants its next window, that
-is there."""
+at 16 kHz, and its features). About as much as the engine looks ahead: when it wants its next window,
+that is there."""
 
 _HEAD_START = 8  # segments of the recording that is waited for, however full the rest is
 _PATIENCE_S = 10.0  # far more than a block of sound takes

@@ -25,7 +25,9 @@ Item = TypeVar("Item")
 
 Hear = Callable[[Waveform], tuple[Any, ...]]
 
-_OUTGROW = 1.5
+_OUTGROW = 2.0
+"""Times the preferred length that speech without a pause may have before it is cut where it is
+quietest, perhaps in a word."""
 
 
 class Transcriber(Protocol):
@@ -183,6 +185,5 @@ def _cutting(config: RunConfig, facts: Facts, whole: Seconds | None = None) -> C
     if config.segment == "whole":
         window = whole or longest
     elif config.segment == "vad" and config.chunk_length is None:
-        # speech without a pause may outgrow what the model does best, rather than be cut in a word
         window = min(longest, _OUTGROW * target)
     return Cutting(cast(Mode, config.segment), window, target, facts.sample_rate)
