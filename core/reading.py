@@ -26,8 +26,8 @@ WORKERS = max(2, min(4, (os.cpu_count() or 1) // 4))
 FILES_AHEAD, SEGMENTS_AHEAD = 96, 128
 SECONDS_AHEAD = 1200.0
 """What is read before it is asked for: recordings, segments of one, seconds in all (77 MB of sound
-at 16 kHz, and its features). About as much as the engine looks ahead: when it wants its next window,
-that is there."""
+at 16 kHz, and its features). About as much as the engine looks ahead: its next window is there when
+it wants it."""
 
 _HEAD_START = 8  # segments of the recording that is waited for, however full the rest is
 _PATIENCE_S = 10.0  # far more than a block of sound takes
