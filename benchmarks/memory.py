@@ -52,7 +52,7 @@ class Echo:
         """A sentence for each segment."""
         jobs: Any = (SimpleNamespace(segment=segment) for segment in segments)
         waiting = Waiting(jobs, ROWS)
-        while group := waiting.take(lambda jobs: len(jobs) <= ROWS):
+        while group := waiting.take(ROWS, lambda jobs: True):
             for number, job in enumerate(group):
                 one = job.segment
                 text = f"{SENTENCE} {one.recording_id} {one.index} {number}"

@@ -2,7 +2,8 @@
 
 The driver finds what is to be done and holds the results; each worker runs the pipeline over a
 few recordings at a time and sends their records back as JSON. What a worker had in hand when it
-died is done again by another. Recordings must lie at the same paths on every machine.
+died is done again by another, at last each recording alone; one that ends every worker fails.
+Recordings must lie at the same paths on every machine.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import errors, pipeline
 from .config import RunConfig
@@ -41,8 +43,12 @@ Records = list[Transcript]
 MOST_FILES = 16
 """Recordings that a worker takes at a time: a run that is interrupted loses so many a worker."""
 
+_TRIES = 2
+"""Workers that may die over a group of recordings, and then over one of those alone."""
+
 _SHARES = 4  # of the work for each worker, so that no one waits long for the last
 _OBJECT_STORE_BYTES = 100 * 2**20  # names and records are all that travels
+_FATAL = f"{_TRIES} workers that took it alone died of it: try it without --engine ray to see why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ def run(
         StartError: Ray is not installed or does not start, or the model does not load.
         UsageError: as `pipeline.run`.
     """
-    rooms = cluster.rooms
+    rooms = _Once(cluster.rooms)
     sink.expect(recording.id for recording in recordings)
     check_asked(config, recordings)
     todo = list(_todo(config, recordings, sink, rooms))
@@ -101,7 +107,7 @@ def run(
         on_event(Event("skipped", name))
     on_event(Event("loading", record=template_of(config)))
     report, begun = Report(skipped=len(skipped)), time.perf_counter()
-    records = _records(cluster, config, usable)
+    records = _records(cluster, config, usable, rooms)
     with closing(records):  # which ends the workers
         for made in chain(_given_up(todo), _started(records, on_event)):
             for record in made:
@@ -153,10 +159,11 @@ def _records(cluster: Cluster, config: RunConfig, todo: Sequence[Wanted]) -> Gen
     try:
         size = max(1, min(MOST_FILES, len(todo) // (_SHARES * cluster.workers)))
         rows = [{"recording": _to_json(config, one)} for one in todo]
+        ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote()
         groups = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
         made = groups.map_batches(
             Worker,
-            fn_constructor_args=(config, cluster.rooms, os.getcwd()),
+            fn_constructor_args=(config, cluster.rooms, os.getcwd(), ledger),
             batch_size=size,
             compute=ray.data.ActorPoolStrategy(size=cluster.workers),
             num_gpus=_gpus(ray, cluster),
@@ -173,20 +180,45 @@ def _records(cluster: Cluster, config: RunConfig, todo: Sequence[Wanted]) -> Gen
         ray.shutdown()
 
 
+class Ledger:
+    """What workers have begun, in a process of its own: it knows when one did not come back.
+
+    Ray gives the group of a worker that died to another one, for ever.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Counter[tuple[str, ...]] = Counter()
+        self._made: dict[str, list[str]] = {}
+
+    def begin(self, names: tuple[str, ...]) -> int:
+        """How often these recordings have been begun together, this time included."""
+        self._begun[names] += 1
+        return self._begun[names]
+
+    def keep(self, name: str, records: list[str]) -> None:
+        """Remember what a recording alone has brought, for when the next one ends the worker."""
+        self._made[name] = records
+
+    def kept(self, name: str) -> list[str] | None:
+        """What a recording has brought before."""
+        return self._made.get(name)
+
+
 class Worker:
     """Lives on one machine with one model; called with groups of recordings."""
 
-    def __init__(self, config: RunConfig, rooms: Stages, folder: str) -> None:
+    def __init__(self, config: RunConfig, rooms: Stages, folder: str, ledger: Any) -> None:
         """Load the model; what goes wrong is told at the first call, as a row.
 
         Args:
             config: what to do.
             rooms: to walk through.
             folder: that relative paths start from.
+            ledger: handle of the `Ledger` that all workers share.
         """
         with suppress(OSError):  # not needed where all paths are absolute
             os.chdir(folder)
-        self._config = config
+        self._config, self._ledger = config, ledger
         self._fatal: Json | None = None
         try:
             self._stages = _Started(config, rooms)
@@ -197,35 +229,70 @@ class Worker:
         """Records of a group, one JSON text for those of each recording."""
         if self._fatal is not None:
             return {"record": [json.dumps(self._fatal)]}
-        pairs = [_of_json(str(text)) for text in batch["recording"]]
-        sink = MemorySink(key for _, done in pairs for key in done)
+        group = [_of_json(str(text)) for text in batch["recording"]]
+        self._stages.known = {one.recording.id: one.source for one in group}
         try:
-            pipeline.run(self._config, (one for one, _ in pairs), sink, stages=self._stages)
+            return {"record": self._records(group)}
         except FastAdaSPError as error:
             return {"record": [json.dumps(_fatal(error))]}
+
+    def _records(self, group: Sequence[_Row]) -> list[str]:
+        if self._tell("begin", tuple(one.recording.id for one in group)) <= _TRIES:
+            return self._run(group)
+        # one of them ends the process
+        return [records for one in group for records in self._alone(one)]
+
+    def _alone(self, one: _Row) -> list[str]:
+        made: list[str] | None = self._tell("kept", one.recording.id)
+        if made is None:
+            if self._tell("begin", (one.recording.id,)) > _TRIES:
+                one = one._replace(recording=replace(one.recording, error=_FATAL))
+            made = self._run([one])
+            self._tell("keep", one.recording.id, made)
+        return made
+
+    def _run(self, group: Sequence[_Row]) -> list[str]:
+        sink = MemorySink(key for one in group for key in one.done)
+        pipeline.run(self._config, (one.recording for one in group), sink, stages=self._stages)
         made: dict[str, list[Json]] = {}
         for record in sink.kept.values():
             made.setdefault(record.id, []).append(record.to_json())
-        return {"record": [json.dumps(records) for records in made.values()]}
+        return [json.dumps(records) for records in made.values()]
+
+    def _tell(self, what: str, *about: Any) -> Any:
+        return _ray().get(getattr(self._ledger, what).remote(*about))
 
 
-class _Started:
+class _Once:
+    """Rooms that look at each file once, `--hash` reads it all; `known` may be set beforehand."""
+
+    def __init__(self, rooms: Stages) -> None:
+        self._rooms = rooms
+        self.known: dict[str, Source] = {}
+
+    def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
+        return self._rooms.start(config)
+
+    def reader(self, config: RunConfig, model: SpeechLM) -> Read:
+        return self._rooms.reader(config, model)
+
+    def source(self, recording: Recording, hashed: bool) -> Source:
+        if recording.id not in self.known:
+            self.known[recording.id] = self._rooms.source(recording, hashed)
+        return self.known[recording.id]
+
+
+class _Started(_Once):
     """Rooms whose model is loaded once and whose engine stays entered."""
 
     def __init__(self, config: RunConfig, rooms: Stages) -> None:
-        self._rooms = rooms
+        super().__init__(rooms)
         self._model, engine = rooms.start(config)
         self._held = engine  # left when the process ends
         self._engine = engine.__enter__()
 
     def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
         return self._model, nullcontext(self._engine)
-
-    def reader(self, config: RunConfig, model: SpeechLM) -> Read:
-        return self._rooms.reader(config, model)
-
-    def source(self, recording: Recording, hashed: bool) -> Source:
-        return self._rooms.source(recording, hashed)
 
 
 def _fatal(error: FastAdaSPError) -> Json:
@@ -266,13 +333,23 @@ def _gpus(ray: Any, cluster: Cluster) -> float:
     return 1.0 if ray.cluster_resources().get("GPU") else 0.0
 
 
+class _Row(NamedTuple):
+    """What a worker is told of a recording: also which of its tasks are done already."""
+
+    recording: Recording
+    source: Source
+    done: list[Key]
+
+
 def _to_json(config: RunConfig, one: Wanted) -> str:
     done = [task.task for task in config.each if task not in one.tasks]
-    return json.dumps({**asdict(one.recording), "path": str(one.recording.path), "done": done})
+    recording = {**asdict(one.recording), "path": str(one.recording.path)}
+    return json.dumps({"recording": recording, "source": asdict(one.source), "done": done})
 
 
-def _of_json(text: str) -> tuple[Recording, list[Key]]:
-    """A recording, and which of its tasks are done already."""
+def _of_json(text: str) -> _Row:
     data = json.loads(text)
-    done = [(data["id"], task) for task in data.pop("done")]
-    return Recording(**{**data, "path": Path(data["path"])}), done
+    recording = data["recording"]
+    done = [(recording["id"], task) for task in data["done"]]
+    found = Recording(**{**recording, "path": Path(recording["path"])})
+    return _Row(found, Source(**data["source"]), done)

@@ -7,22 +7,29 @@ handed in.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from queue import Full, Queue, SimpleQueue
+from contextlib import contextmanager
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self
 
 from .errors import FastAdaSPError, StartError, UsageError
 from .records import Failure, Recording, Seconds, Segment
 
-WORKERS = 2
-FILES_AHEAD = 32  # half of a window of the engine: short files must not make the model wait
-SEGMENTS_AHEAD = 8
-SECONDS_AHEAD = 600.0  # of sound in all queues, 38 MB at 16 kHz
-_STOP_CHECK_S = 0.1
+WORKERS = max(2, min(4, (os.cpu_count() or 1) // 4))
+"""Threads that read; two are several hundred times as fast as real time, a GPU may want more."""
+
+FILES_AHEAD, SEGMENTS_AHEAD = 96, 128
+SECONDS_AHEAD = 1200.0
+"""What is read before it is asked for: recordings, segments of one, seconds in all (77 MB of sound
+at 16 kHz, and its features). About as much as the engine looks ahead: its next window is there when
+it wants it."""
+
+_HEAD_START = 8  # segments of the recording that is waited for, however full the rest is
 _PATIENCE_S = 10.0  # far more than a block of sound takes
 
 
@@ -71,13 +78,15 @@ class Reading:
         self.failure: Failure | None = None
         self.fatal: FastAdaSPError | None = None
         self._ahead = ahead
-        self._queue: Queue[Segment | None] = Queue(SEGMENTS_AHEAD)
+        self._queue: SimpleQueue[Segment | None] = SimpleQueue()
 
     def __iter__(self) -> Iterator[Segment]:
         """Segments in order, each as soon as it is cut."""
-        self._ahead.head = self
+        with self._ahead.changing() as ahead:
+            ahead.head = self
         while (segment := self._queue.get()) is not None:
-            self._ahead.add(-segment.duration)
+            with self._ahead.changing() as ahead:
+                ahead.seconds -= segment.duration
             yield segment
         if self.fatal is not None:
             raise self.fatal
@@ -106,41 +115,48 @@ class Reading:
             return
 
     def _check(self) -> None:
-        if self._ahead.stop.is_set():
+        if self._ahead.stop:
             raise _Stopped
 
     def _put(self, item: Segment | None) -> None:
-        stop = self._ahead.stop
-        while not stop.is_set():
-            # files are begun in order, so the one that is waited for always goes on
-            if item is not None and self._ahead.full and self._ahead.head is not self:
-                stop.wait(_STOP_CHECK_S)
-                continue
-            try:
-                self._queue.put(item, timeout=_STOP_CHECK_S)
-            except Full:
-                continue
-            self._ahead.add(item.duration if item is not None else 0.0)
-            return
-        raise _Stopped
+        with self._ahead.changed:
+            self._ahead.changed.wait_for(
+                lambda: self._ahead.stop or item is None or self._may_go_on
+            )
+            self._check()
+            self._ahead.seconds += item.duration if item is not None else 0.0
+            self._queue.put(item)
+
+    @property
+    def _may_go_on(self) -> bool:
+        waiting = self._queue.qsize()
+        # files are begun in order, so the one that is waited for always goes on
+        if self._ahead.head is self and waiting < _HEAD_START:
+            return True
+        return waiting < SEGMENTS_AHEAD and self._ahead.seconds < SECONDS_AHEAD
 
 
 class _Ahead:
-    """What all readings share: the end of the run, who is waited for, seconds in their queues."""
+    """What all readings share.
+
+    Attributes:
+        changed: held while any of the others changes, and told.
+        stop: the run is over.
+        head: who is waited for.
+        seconds: in all queues.
+    """
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
+        self.changed = threading.Condition()
+        self.stop = False
         self.head: Reading | None = None
-        self._lock = threading.Lock()
-        self._seconds = 0.0
+        self.seconds: Seconds = 0.0
 
-    @property
-    def full(self) -> bool:
-        return self._seconds >= SECONDS_AHEAD
-
-    def add(self, seconds: Seconds) -> None:
-        with self._lock:
-            self._seconds += seconds
+    @contextmanager
+    def changing(self) -> Iterator[Self]:
+        with self.changed:
+            yield self
+            self.changed.notify_all()
 
 
 class _Stopped(Exception):
@@ -180,7 +196,8 @@ class ReadAhead:
 
         The interpreter aborts when it ends while a decoder is at work in a thread.
         """
-        self._ahead.stop.set()
+        with self._ahead.changing() as ahead:
+            ahead.stop = True
         for _ in self._workers:
             self._jobs.put(None)
         deadline = time.monotonic() + _PATIENCE_S
@@ -199,5 +216,5 @@ class ReadAhead:
         yield from ahead
 
     def _work(self) -> None:
-        while (reading := self._jobs.get()) is not None and not self._ahead.stop.is_set():
+        while (reading := self._jobs.get()) is not None and not self._ahead.stop:
             reading.fill(self._read)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .config import RunConfig
 from .errors import UsageError
-from .reading import Read
+from .reading import WORKERS, Read
 from .records import Hypothesis, Recording, Seconds, Segment, Source, Waveform
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ Item = TypeVar("Item")
 
 Hear = Callable[[Waveform], tuple[Any, ...]]
 
-_OUTGROW = 1.5
+_OUTGROW = 2.0
+"""Times the preferred length that speech without a pause may have before it is cut where it is
+quietest, perhaps in a word."""
 
 
 class Transcriber(Protocol):
@@ -60,7 +62,9 @@ class Rooms:
     def start(self, config: RunConfig) -> tuple[SpeechLM, AbstractContextManager[Transcriber]]:
         """Load the model and set up the engine."""
         from .engine import Engine
+        from .media.apart import start_ahead
 
+        start_ahead(WORKERS)
         lm = self.load(config)
         return lm, Engine(lm, config)
 
@@ -196,6 +200,5 @@ def _cutting(config: RunConfig, facts: Facts, whole: Seconds | None = None) -> C
     if config.segment == "whole":
         window = whole or longest
     elif config.segment == "vad" and config.chunk_length is None:
-        # speech without a pause may outgrow what the model does best, rather than be cut in a word
         window = min(longest, _OUTGROW * target)
     return Cutting(cast(Mode, config.segment), window, target, facts.sample_rate)

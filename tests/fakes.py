@@ -4,7 +4,7 @@ A line's text comes back as the answer. Lines that begin with `!` go wrong on pu
 `!media why` (the file breaks off), `!crash why` (a bug while reading), `!engine why` (the segment
 fails), `!only task why` (it fails for one task), `!warn name` (a warning), `!sleep seconds`,
 `!fatal why`, `!ask` (answers with the question), `!pid` (answers with the process), `!kill file`
-(the process dies; once, which the file remembers).
+(the process dies; once, which the file remembers), `!die file` (every time, which the file counts).
 """
 
 from __future__ import annotations
@@ -104,6 +104,10 @@ class FakeEngine:
         if word == "!kill" and not Path(why).exists():
             Path(why).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if word == "!die":
+            with Path(why).open("a") as deaths:
+                deaths.write("x")
+            os._exit(1)
         if word == "!pid":
             answer["text"] = str(os.getpid())
         if word == "!ask":

@@ -14,9 +14,10 @@ import pytest
 from core.cluster import Cluster, run
 from core.errors import StartError, UsageError
 from core.flags import resolve
+from core.media.discover import source_of
 from core.pipeline import Event
 from core.pipeline import run as run_here
-from core.records import Recording, Transcript
+from core.records import Recording, Source, Transcript
 from core.results.lines import read_results
 from core.results.store import MemorySink, Store
 from tests.fakes import FakeStages
@@ -80,6 +81,37 @@ def test_two_workers_write_the_records_of_one_process_and_a_killed_one_is_replac
     assert report.skipped == len(again) == 15
 
 
+@pytest.mark.timeout(600)  # four workers die and are replaced
+def test_a_recording_that_ends_every_worker_fails_and_its_neighbours_do_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray.data")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    deaths = folder / "deaths"
+    # 16 recordings for two workers go in pairs
+    files = {f"{n:02d}": f"one {n}\ntwo" for n in range(16)}
+    files["07"] = f"one\n!die {deaths}"
+    sink = MemorySink()
+    report = run(TWO, CONFIG, corpus(folder, files), sink)
+    assert (report.ok, report.failed) == (15, 1)
+    assert sink.records["07"].status == "failed"
+    assert "2 workers that took it alone died of it" in str(sink.records["07"].error)
+    assert sink.records["07"].source.size == (folder / "in" / "07").stat().st_size
+    assert sink.records["06"].pred_text == "one 6 two"
+    # twice in company, twice alone
+    assert deaths.read_text() == "x" * 4
+
+
+class Handle:
+    """Of an actor that lives here."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._actor, name))
+
+
 class Inline:
     """Ray in this process: one worker, groups one after the other."""
 
@@ -96,6 +128,13 @@ class Inline:
 
     def ActorPoolStrategy(self, size: int) -> int:
         return size
+
+    def remote(self, **_: Any) -> Any:
+        """An actor whose methods answer at once."""
+        return lambda cls: SimpleNamespace(remote=lambda: Handle(cls()))
+
+    def get(self, answer: Any) -> Any:
+        return answer
 
     def map_batches(
         self, worker: Any, *, fn_constructor_args: Any, batch_size: int, **_: Any
@@ -126,6 +165,20 @@ def test_a_model_that_does_not_load_ends_the_run(folder: Path, inline: Inline) -
 def test_what_no_recording_can_survive_ends_the_run(folder: Path, inline: Inline) -> None:
     with pytest.raises(StartError, match="no onnxruntime"):
         run(TWO, CONFIG, corpus(folder, {"a": "!fatal no onnxruntime"}), MemorySink())
+
+
+def test_each_file_is_hashed_once(folder: Path, inline: Inline) -> None:
+    class Counting(FakeStages):
+        def source(self, recording: Recording, hashed: bool) -> Source:
+            looked.append((recording.id, hashed))
+            return super().source(recording, hashed)
+
+    looked: list[tuple[str, bool]] = []
+    sink, cluster = MemorySink(), replace(TWO, rooms=Counting())
+    recordings = corpus(folder, {"a": "one", "b": "two"})
+    run(cluster, resolve(model="fake", hash=True), recordings, sink)
+    assert looked == [("a", True), ("b", True)]
+    assert sink.records["b"].source == source_of(recordings[1].path, hashed=True)
 
 
 def test_groups_are_bounded_and_every_worker_has_some(folder: Path, inline: Inline) -> None:

@@ -268,7 +268,7 @@ def test_leaving_waits_for_a_decoder_at_work(corpus: Any) -> None:
     assert ended.is_set()
 
 
-def test_reading_ahead_is_bounded(corpus: Any) -> None:
+def test_reading_ahead_is_bounded(corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     drawn = 0
 
@@ -283,22 +283,25 @@ def test_reading_ahead_is_bounded(corpus: Any) -> None:
         opened.append(recording.id)
         return Endless(recording, check)
 
-    files = {f"f{number:02d}": "\n".join(["word"] * 50) for number in range(80)}
+    monkeypatch.setattr(reading, "SECONDS_AHEAD", 1e9)
+    files = {f"f{number:03d}": "\n".join(["word"] * 150) for number in range(160)}
     asked = 0
 
     def recordings() -> Iterator[Recording]:
         nonlocal asked
-        for recording in corpus(**files):
+        for recording in everything:
             asked += 1
             yield recording
+
+    everything = corpus(**files)
 
     with ReadAhead(recordings(), read) as ahead:
         first = iter(next(iter(ahead)))
         next(first)
         time.sleep(0.3)
         assert asked <= reading.FILES_AHEAD
-        # each of the two workers waits with one segment in hand
-        assert drawn <= reading.WORKERS * (reading.SEGMENTS_AHEAD + 1) + 1
+        # each of the workers waits with one segment in hand
+        assert drawn == reading.WORKERS * (reading.SEGMENTS_AHEAD + 1) + 1
         assert len(opened) == reading.WORKERS
 
 
@@ -306,6 +309,7 @@ def test_reading_ahead_is_bounded_in_seconds_too(
     corpus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "SECONDS_AHEAD", 10.0)
+    monkeypatch.setattr(reading, "WORKERS", 2)
     drawn = 0
 
     class Counted(FakeCut):

@@ -37,7 +37,7 @@ def facts(chunk_seconds: float | None = None) -> Any:
     ("flags", "chunk_seconds", "window", "target"),
     [
         ({}, None, 30, 30),
-        ({}, 8.0, 12, 8),
+        ({}, 8.0, 16, 8),
         ({}, 25.0, 30, 25),
         ({"chunk_length": 10.0}, 8.0, 10, 10),
         ({"segment": "fixed"}, None, 30, 30),

@@ -10,15 +10,17 @@ from .job import Job
 LOOK_AHEAD, MOST_AHEAD = 4, 128
 """Batches that are read before the first is formed, and segments that are read at the most."""
 
-SECONDS_AHEAD = 1800.0
-"""Of audio, after which no more segments are read: at 16 kHz they take 115 MB."""
+SECONDS_AHEAD = 1200.0
+"""Of audio, after which no more segments are read: at 16 kHz they take 77 MB."""
 
 
 class Waiting:
     """Jobs that have not begun; segments of many recordings stand side by side.
 
     The first window goes longest first, so that what does not fit in memory shows at once; the
-    next one shortest first, and so on: windows meet at like lengths. Kinds stand apart inside.
+    next one shortest first, and so on: windows meet at like lengths. Kinds stand apart inside. The
+    first is one batch, so that the model begins as soon as that is read; each is twice as long as
+    the one before, until they are as long as they may be.
 
     Args:
         jobs: drawn lazily, a window at a time.
@@ -29,14 +31,18 @@ class Waiting:
     def __init__(self, jobs: Iterable[Job], size: int, kinds: int = 1) -> None:
         self._source = iter(jobs)
         self._seconds = kinds * SECONDS_AHEAD
-        self._size = kinds * max(size, min(LOOK_AHEAD * size, MOST_AHEAD))
+        self._size = kinds * size
+        self._most = kinds * max(size, min(LOOK_AHEAD * size, MOST_AHEAD))
         self._window: deque[Job] = deque()
         self._longest_first = True
 
-    def take(self, fits: Callable[[Sequence[Job]], bool]) -> list[Job]:
-        """The next jobs in line, as many as `fits` lets go together; reads on at a window's end."""
+    def take(self, most: int, fits: Callable[[Sequence[Job]], bool]) -> list[Job]:
+        """The next jobs in line, up to `most`, as many as `fits` lets go together.
+
+        Reads on at a window's end.
+        """
         group: list[Job] = []
-        while self._fill() and fits([*group, self._window[0]]):
+        while len(group) < most and self._fill() and fits([*group, self._window[0]]):
             group.append(self._window.popleft())
         return group
 
@@ -56,6 +62,7 @@ class Waiting:
                 break
             read.append(job)
             ahead += job.segment.duration
+        self._size = min(2 * self._size, self._most)
         read.sort(key=lambda job: job.segment.duration, reverse=self._longest_first)
         read.sort(key=lambda job: job.kind)
         self._longest_first = not self._longest_first

@@ -79,7 +79,7 @@ class Continuous:
         free = self._full - len(self._under_way)
         if self._under_way and free < max(1, self._full // FREE_SHARE):
             return False
-        group = self._waiting.take(self._fits)
+        group = self._waiting.take(self._rows - len(self._under_way), self._fits)
         if group:
             self._start(group)
         self._full = len(self._under_way)
@@ -89,7 +89,7 @@ class Continuous:
         rows = [*self._under_way, *group]
         if rows[0].kind != rows[-1].kind:
             return False
-        most = min(self._rows, *(job.most for job in rows))
+        most = min(job.most for job in rows)
         # one alone is always tried
         return len(rows) == 1 or (len(rows) <= most and self._room.holds(_wanted(rows)))
 

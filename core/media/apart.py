@@ -61,6 +61,15 @@ def decode_apart(
             decoder.end()
 
 
+def start_ahead(number: int) -> None:
+    """Start so many processes before they are needed: while they come up, a model can be loaded.
+
+    One that does not start is no loss yet: it is tried again when a recording wants it.
+    """
+    with suppress(MediaError):
+        _idle.extend(_new() for _ in range(number - len(_idle)))
+
+
 class _Decoder:
     """One decoding process.
 

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
@@ -22,6 +23,7 @@ from ..records import Seconds, Waveform
 from .decode import decode
 
 HEADER = Struct("<cI")
+_LIBRARIES = ("av", "soundfile", "soxr")  # imported before the first file comes
 STALL: Seconds = 120.0
 """Seconds that one block of sound may take, a slow network drive included."""
 _MOST_MEMORY = 4 << 30  # bytes of address space; a decoder at work takes a tenth of it
@@ -32,6 +34,9 @@ def serve() -> None:
     _confine()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land among the messages
+    for library in _LIBRARIES:
+        with suppress(ImportError):  # said by the recording that needs it
+            import_module(library)
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         _answer(out, Path(asked["path"]), asked["rate"])

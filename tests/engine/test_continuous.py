@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core.config import ReductionConfig
-from core.engine import Engine, ceiling, cost, greedy, memory
+from core.engine import Engine, ceiling, cost, greedy, memory, runner
 from core.engine.batching import Waiting
 from core.engine.generate import prefill
 from core.engine.memory import Room, out_of_memory
@@ -123,7 +123,7 @@ def test_shares_of_the_time_add_up(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(greedy.Pool, "join", later(100.0, greedy.Pool.join))
         monkeypatch.setattr(greedy.Pool, "step", later(1000.0, greedy.Pool.step))
         found = []
-        for answer in engine.transcribe(segments(1.5, 0.5, 1.0)):
+        for answer in engine.transcribe(segments(1.5, 1.0, 0.5)):
             found.append(answer)
             now += 1e6  # what the reader of the answers does is not the model's time
     groups, steps = len(watched.groups), len(watched.steps)
@@ -131,7 +131,7 @@ def test_shares_of_the_time_add_up(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
     assert sum(one.cost.prefill_s for one in found) == pytest.approx(110 * groups)
     assert sum(one.cost.decode_s for one in found) == pytest.approx(1000 * steps)
     assert {one.cost.first_token_s for one in found} == {111.0}
-    long, _, middle = (one.cost for one in sorted(found, key=lambda one: one.index))
+    long, middle, _ = (one.cost for one in sorted(found, key=lambda one: one.index))
     assert (long.encode_s, middle.encode_s) == (pytest.approx(0.6), pytest.approx(0.4))
     # the middle one had company in each of its steps
     assert middle.decode_s == pytest.approx(500 * (middle.generated - 1))
@@ -164,6 +164,21 @@ def test_what_does_not_fit_is_halved_and_remembered(
     assert narrow.sizes[:3] == [8, 4, 2]
     assert max(narrow.sizes[2:]) == 2
     assert {piece.batch_size for piece in found} <= {1, 2}
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_halving_goes_down_to_one_and_stays_there(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    narrow = Narrow(lm.encode, 1)
+    monkeypatch.setattr(lm, "encode", narrow)
+    with Engine(lm, config(num_beams=beams, batch_size=8)) as engine:
+        found = engine.run(segments(*[0.5] * 5, 1.0, *[0.5] * 5))
+    assert [piece.index for piece in found if piece.error] == [5]
+    assert all(piece.text for piece in found if piece.index != 5)
+    # each is tried once, but for those of the tries that failed
+    assert narrow.sizes == [8, 4, 2, 1, *narrow.sizes[4:]]
+    assert max(narrow.sizes[-8:]) == 1
 
 
 @pytest.mark.parametrize("reduce", [0.0, 0.6])
@@ -265,12 +280,13 @@ def test_what_this_machine_has_is_known() -> None:
     assert left is None or left > 2**20
 
 
+@pytest.mark.parametrize("beams", [1, 2])
 def test_a_segment_too_large_for_the_memory_fails_alone_and_is_forgotten(
-    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, beams: int
 ) -> None:
     narrow = Narrow(lm.encode, 4)
     monkeypatch.setattr(lm, "encode", narrow)
-    with Engine(lm, config(batch_size=4)) as engine:
+    with Engine(lm, config(num_beams=beams, batch_size=4)) as engine:
         found = engine.run(segments(1.0, *[0.5] * 6))
     assert [piece.error for piece in found] == ["out of memory", *[None] * 6]
     # the others are as many at a time as before
@@ -296,6 +312,27 @@ def test_a_step_that_fails_starts_its_rows_over(
     assert [piece.text for piece in found] == expected
     assert rows[0] == 6
     assert 3 in rows
+
+
+def test_a_beam_search_that_runs_out_of_memory_is_halved(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, sizes = runner.beam_search, list[int]()
+
+    def search(decoder: Any, start: Any, caps: Sequence[int], *more: Any) -> Any:
+        sizes.append(len(caps))
+        if len(caps) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(decoder, start, caps, *more)
+
+    with Engine(lm, config(num_beams=3, batch_size=6)) as engine:
+        expected = [found.text for found in engine.run(segments(*RAGGED))]
+        monkeypatch.setattr(runner, "beam_search", search)
+        found = engine.run(segments(*RAGGED))
+    assert [piece.text for piece in found] == expected
+    assert sizes[:2] == [6, 3]
+    assert max(sizes[2:]) <= 2
+    assert sum(sizes[2:]) == len(RAGGED)
 
 
 def test_a_bug_costs_the_segment_that_meets_it(
@@ -324,21 +361,24 @@ def test_what_the_source_raises_ends_it(lm: SpeechLM) -> None:
 
 
 def test_windows_are_bounded_and_meet_at_like_lengths(lm: SpeechLM) -> None:
-    runner = Engine(lm, config()).runner
+    made = Engine(lm, config()).runner
     taken = []
 
     def source() -> Any:
         for piece in segments(*[0.1 * n for n in range(1, 13)]):
             taken.append(piece.index)
-            yield runner.job(piece)
+            yield made.job(piece)
 
     waiting = Waiting(source(), 1)
-    first = waiting.take(lambda group: len(group) < 3)
-    assert [job.segment.index for job in first] == [3, 2]
-    assert len(taken) == 4
+    one = waiting.take(1, lambda group: True)
+    # the model begins as soon as one batch is there
+    assert len(taken) == 1
+    first = waiting.take(9, lambda group: len(group) < 6)
+    assert [job.segment.index for job in one + first] == [0, 1, 2, 6, 5, 4]
+    assert len(taken) == 7
     waiting.put_back(first)
-    rest = [job.segment.index for job in waiting.take(lambda group: True)]
-    assert rest == [3, 2, 1, 0, 4, 5, 6, 7, 11, 10, 9, 8]
+    rest = [job.segment.index for job in waiting.take(99, lambda group: True)]
+    assert rest == [1, 2, 6, 5, 4, 3, 7, 8, 9, 10, 11]
 
 
 def test_allocators_say_it_in_several_ways() -> None:

@@ -86,8 +86,8 @@ def test_the_look_ahead_is_bounded_in_seconds_too(lm: SpeechLM) -> None:
 
     engine = Engine(lm, config())
     waiting = Waiting(source(), 16)  # type: ignore[arg-type]
-    waiting.take(lambda group: len(group) <= 4)
-    assert len(taken) == 9
+    waiting.take(4, lambda group: True)
+    assert len(taken) == 6
 
 
 def replace_segment(engine: Engine, piece: Segment, seconds: float) -> object:

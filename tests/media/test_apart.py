@@ -191,3 +191,22 @@ def _runs(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_decoders_started_ahead_are_the_ones_that_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.wav", tone(1))
+    apart.start_ahead(2)
+    apart.start_ahead(2)
+    waiting = list(apart._idle)
+    assert len(waiting) == 2
+    monkeypatch.setattr(apart, "_new", lambda: pytest.fail("another one was started"))
+    assert heard(path)[0] == 16_000
+    assert set(apart._idle) == set(waiting)
+
+
+def test_no_process_to_be_had_is_no_reason_not_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart.sys, "executable", "/no/such/python")
+    apart.start_ahead(2)
+    assert not apart._idle
