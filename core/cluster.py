@@ -107,7 +107,7 @@ def run(
         on_event(Event("skipped", name))
     on_event(Event("loading", record=template_of(config)))
     report, begun = Report(skipped=len(skipped)), time.perf_counter()
-    records = _records(cluster, config, usable, rooms)
+    records = _records(cluster, config, usable)
     with closing(records):  # which ends the workers
         for made in chain(_given_up(todo), _started(records, on_event)):
             for record in made:

@@ -24,9 +24,6 @@ TOGETHER = 16
 
 _AT_LEAST: Seconds = 240.0
 
-Encode = Callable[[SpeechLM, Sequence[Segment], bool], tuple[Encoded, list[int]]]
-"""See `encode`."""
-
 
 def windows(lm: SpeechLM, samples: Waveform) -> list[Waveform]:
     """The parts that the encoder takes one by one."""
