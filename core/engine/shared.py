@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
-from torch import Tensor
-
-from ..models.base import Encoded, SpeechLM
+from ..models.base import SpeechLM
+from ..models.facts import Encoded, together
 from ..records import Hypothesis, Seconds, Segment
 from .windows import Encode
 
 Name = tuple[str, Seconds, Seconds]
-
-
-class _Heard(NamedTuple):
-    """One segment behind the encoder, as in `Encoded`."""
-
-    tokens: Tensor
-    received: Tensor | None
-    own: Tensor | None
 
 
 class Shared:
@@ -35,7 +26,7 @@ class Shared:
 
     def __init__(self, encode: Encode) -> None:
         self._encode = encode
-        self._kept: dict[tuple[Name, bool], _Heard] = {}
+        self._kept: dict[tuple[Name, bool], Encoded] = {}
         self._open: Counter[Name] = Counter()
 
     def entering(self, segments: Iterable[Segment]) -> Iterator[Segment]:
@@ -68,17 +59,11 @@ class Shared:
         spent = dict.fromkeys(names, 0)
         if new:
             made, flops = self._encode(lm, list(new.values()), scored)
-            silent = [None] * len(new)
-            rows = zip(made.tokens, made.received or silent, made.own or silent, strict=True)
-            self._kept.update(zip(new, map(_Heard._make, rows), strict=True))
+            self._kept.update(zip(new, made.rows, strict=True))
             spent.update(zip(new, flops, strict=True))
-        heard = [self._kept[name] for name in names]
+        heard = together([self._kept[name] for name in names])
         paid = [spent.pop(name, 0) for name in names]
-        received = [one.received for one in heard if one.received is not None]
-        own = [one.own for one in heard if one.own is not None]
-        return Encoded(
-            [one.tokens for one in heard], max(paid), received or None, own or None
-        ), paid
+        return replace(heard, flops=max(paid)), paid
 
 
 def _name(segment: Segment) -> Name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,3 +146,21 @@ class Encoded:
     flops: int
     received: list[Tensor] | None = None
     own: list[Tensor] | None = None
+
+    @property
+    def rows(self) -> list[Encoded]:
+        """Each waveform by itself."""
+        return [
+            Encoded([tokens], self.flops, *(one and [one[n]] for one in (self.received, self.own)))
+            for n, tokens in enumerate(self.tokens)
+        ]
+
+
+def together(rows: Sequence[Encoded]) -> Encoded:
+    """What was encoded apart; its cost is that of the dearest."""
+    received, own = (
+        [value for row in rows for value in getattr(row, name) or ()] or None
+        for name in ("received", "own")
+    )
+    tokens = [one for row in rows for one in row.tokens]
+    return Encoded(tokens, max(row.flops for row in rows), received, own)

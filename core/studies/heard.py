@@ -10,10 +10,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from ..engine.windows import encode
-from ..models.base import Encoded, SpeechLM
+from ..models.base import SpeechLM
+from ..models.facts import Encoded, together
 from ..reading import Cut, Read
 from ..records import Recording, Seconds, Segment
 
@@ -55,13 +54,14 @@ class Heard:
         found = [self._rows.get((id(segment.samples), scored)) for segment in segments]
         missing = [segment for segment, row in zip(segments, found, strict=True) if row is None]
         made = iter(self._encoded(lm, missing, scored))
-        return _together([row or next(made) for row in found])
+        rows = [row or next(made) for row in found]
+        return together([row.encoded for row in rows]), [row.flops for row in rows]
 
     def _encoded(self, lm: SpeechLM, segments: Sequence[Segment], scored: bool) -> list[_Row]:
         if not segments:
             return []
         encoded, flops = encode(lm, segments, scored)
-        rows = [_Row(*one) for one in zip(segments, _parts(encoded), flops, strict=True)]
+        rows = [_Row(*one) for one in zip(segments, encoded.rows, flops, strict=True)]
         for row in rows:
             if self._has_room(sum(tokens.nbytes for tokens in row.encoded.tokens)):
                 self._rows[id(row.segment.samples), scored] = row
@@ -84,28 +84,6 @@ class _Row(NamedTuple):
     segment: Segment
     encoded: Encoded
     flops: int
-
-
-def _parts(encoded: Encoded) -> list[Encoded]:
-    """Each row by itself."""
-    return [
-        Encoded([tokens], encoded.flops, _one(encoded.received, n), _one(encoded.own, n))
-        for n, tokens in enumerate(encoded.tokens)
-    ]
-
-
-def _one(rows: list[Tensor] | None, n: int) -> list[Tensor] | None:
-    return None if rows is None else [rows[n]]
-
-
-def _together(rows: Sequence[_Row]) -> tuple[Encoded, list[int]]:
-    parts, flops = [row.encoded for row in rows], [row.flops for row in rows]
-    received, own = (
-        [row for one in parts for row in getattr(one, name) or ()] or None
-        for name in ("received", "own")
-    )
-    tokens = [row for one in parts for row in one.tokens]
-    return Encoded(tokens, max(flops), received, own), flops
 
 
 class _Keeping:
