@@ -17,6 +17,7 @@ from transformers import Cache
 from ..flops import PromptLengths
 from ..merge import Plan
 from ..methods import EncoderScores, Method, ThresholdMethod
+from ..scheduler import apportion
 from .attention import AudioColumns
 from .growing import GrowingLayer
 from .masks import Masks, Tails
@@ -84,7 +85,10 @@ class PromptState:
         """Where the audio stands."""
         pad = tuple(self.width - row.total for row in self.rows)
         start = tuple(p + row.before for p, row in zip(pad, self.rows, strict=True))
-        return AudioColumns(start, tuple(row.audio for row in self.rows), pad)
+        gaps = tuple(row.gaps for row in self.rows)
+        return AudioColumns(
+            start, tuple(row.audio for row in self.rows), pad, gaps if any(gaps) else ()
+        )
 
     def sizes_on(self, device: torch.device) -> Tensor:
         """`sizes`, written out where all are 1."""
@@ -92,11 +96,14 @@ class PromptState:
             return torch.ones(len(self.rows), self.width, device=device)
         return self.sizes
 
-    def merged(self, plan: Plan, keep_positions: bool, device: torch.device) -> PromptState:
-        """The batch after `plan` was applied to its audio."""
-        rows = tuple(
-            replace(row, audio=audio) for row, audio in zip(self.rows, plan.kept, strict=True)
-        )
+    def merged(
+        self,
+        plan: Plan,
+        rows: tuple[PromptLengths, ...],
+        keep_positions: bool,
+        device: torch.device,
+    ) -> PromptState:
+        """The batch after `plan` was applied to its audio, which leaves `rows`."""
         columns, sizes = self.columns, self.sizes_on(device)
         after = PromptState(rows)
         sizes = self.splice(sizes, plan.total(columns.gather(sizes, 1)), after)
@@ -119,8 +126,8 @@ class PromptState:
         Returns:
             (batch, width of `after`, ...); what stands in the left padding is unspecified.
         """
-        if len(set(after.rows)) == len(set(self.rows)) == 1:
-            row = self.rows[0]
+        row = self.rows[0]
+        if len(set(after.rows)) == len(set(self.rows)) == 1 and not row.gaps:
             head, tail = values[:, : row.before], values[:, row.before + row.audio :]
             return torch.cat([head, audio, tail], dim=1)
         index = self._sources(after, values.device)
@@ -143,8 +150,33 @@ class PromptState:
         column = torch.arange(after.width, device=device)
         inside = column - pad - before
         source = torch.where(inside < 0, column + shift, self.width + inside)
-        source = torch.where(inside >= kept, column + self.width - after.width, source)
+        passed = torch.zeros_like(kept)
+        for (was, _), (first, text) in zip(old.each_gap(device), new.each_gap(device), strict=True):
+            begin, end = first + passed, first + passed + text
+            behind = torch.where(inside < end, column + shift + was - first, source - text)
+            source, passed = torch.where(inside < begin, source, behind), end - first
+        source = torch.where(inside >= kept + passed, column + self.width - after.width, source)
         return source.masked_fill(column < pad, 0)
+
+
+def shared(
+    whole: Sequence[PromptLengths],
+    left: Sequence[PromptLengths],
+    kept: Sequence[int],
+    most: float = 1.0,
+) -> tuple[int, ...]:
+    """Audio tokens of each span where each row keeps so many, see `apportion`.
+
+    Raises:
+        ValueError: a row cannot keep so few, or has not so many.
+    """
+    found: list[int] = []
+    for row, now, total in zip(whole, left, kept, strict=True):
+        spans = apportion(row.spans, now.spans, total, most) if row.gaps else (total,)
+        if sum(spans) != total:
+            raise ValueError(f"{len(spans)} spans of {now.audio} tokens cannot keep {total}")
+        found += spans
+    return tuple(found)
 
 
 class PromptCache(Cache):  # type: ignore[misc]
@@ -233,10 +265,16 @@ class ReducedCache(PromptCache):
 
     @property
     def wanted(self) -> tuple[int, ...]:
-        """Audio tokens of each row that are to be left at the place which the prefill has come to.
+        """Audio tokens of each span that are to be left at the place which the prefill has come to.
 
         That is the decoder's input, or the layer whose entry in `prompts` was made last.
         """
+        most = self.reduction.method.most
+        return shared(self.rows, self.state.rows, self._wanted, most)
+
+    @property
+    def _wanted(self) -> tuple[int, ...]:
+        """The same of each row."""
         return tuple(row[len(self.prompts)] for row in self.kept)
 
     @property
@@ -248,7 +286,7 @@ class ReducedCache(PromptCache):
     @property
     def acts(self) -> bool:
         """Whether tokens go at that place."""
-        return self.decides or self.wanted != self.state.columns.length
+        return self.decides or self._wanted != self.state.columns.length
 
     def settle(self, left: Sequence[int]) -> None:
         """Note what a threshold left of each row: no more goes behind it."""

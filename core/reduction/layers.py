@@ -25,6 +25,7 @@ from .decoding import SHARED, attending_by, decode_layer, shared_attention
 from .evicting import EvictedCache, evicting_layer
 from .last import SKIPPED, last_layer, shortens, skipped_attention
 from .masks import log_sizes
+from .spans import Spans
 
 _MISSING = object()
 
@@ -117,17 +118,21 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
 
 def _merge(hidden: Tensor, view: AudioView, cache: ReducedCache) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
-    state, plan = cache.state, _plan(view, cache)
-    cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
+    state, spans = cache.state, Spans(cache.state.rows)
+    found = _plan(spans.view(view), cache)
+    plan, rows = spans.plan(found), spans.left(found.kept)
+    if cache.decides:
+        cache.settle(plan.kept)
+    cache.state = state.merged(plan, rows, cache.reduction.positions == "keep", hidden.device)
     return state.splice(hidden, plan.mean(view.states), cache.state)
 
 
 def _plan(view: AudioView, cache: ReducedCache) -> Plan:
-    threshold, kept = cache.reduction.threshold, cache.wanted
+    """Where the tokens of each span go."""
+    threshold = cache.reduction.threshold
     if threshold is not None and cache.decides:
-        plan = threshold.method.decide(view, threshold.value)
-        cache.settle(plan.kept)
-        return plan
+        return threshold.method.decide(view, threshold.value)
+    kept = cache.wanted
     plan = cache.reduction.method.plan(view, kept)
     if plan.kept != kept:
         raise ValueError(f"the method kept {plan.kept} audio tokens where {kept} were asked for")
