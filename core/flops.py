@@ -219,15 +219,15 @@ def prefill_flops(
     """
     lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
     cached = lengths[:-1] if held is None else held
-    total = shape.head
+    total, text, asking = shape.head, prompt.text, prompt.asking
     if lengths[0] < prompt.audio:
         total += scoring.flops(shape, prompt.audio, None)
     for (audio, left), stays in zip(pairwise(lengths), cached, strict=True):
-        tokens = prompt.text + audio
+        tokens = text + audio
         total += tokens * shape.attention_linear + tokens**2 * shape.pair
-        total += (prompt.text + left) * shape.mlp
+        total += (text + left) * shape.mlp
         if min(left, stays) < audio:
-            total += scoring.flops(shape, audio, prompt.asking)
+            total += scoring.flops(shape, audio, asking)
     return total
 
 

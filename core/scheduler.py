@@ -73,11 +73,11 @@ class Schedule:
             spans: they are in so many spans, which share what is kept (see `apportion`).
         """
         exact, before = float(audio), audio
-        left = tuple(spans)
         counts = []
+        left = spans
         for share in self.ratios(ratio):
             exact *= 1 - min(share, self.most)
-            if len(left) > 1:
+            if left:
                 left = apportion(spans, left, round(exact), self.most)
                 before = sum(left)
             else:
@@ -144,7 +144,7 @@ def solve(
 
     A target beyond reach is cut as far as it goes: one token of each span left, `capped` set.
     """
-    full, spans = prefill_flops(shape, prompt), prompt.spans
+    full, spans = prefill_flops(shape, prompt), prompt.spans if prompt.gaps else ()
 
     def cut(ratio: float) -> float:
         kept = schedule.kept(prompt.audio, ratio, spans)

@@ -15,12 +15,14 @@ from core.engine.greedy import greedy
 from core.flops import PromptLengths, prefill_flops
 from core.methods import METHODS, AudioView, EncoderScores, get_cache_method, get_method
 from core.reduction import Eviction, ReducedCache, Reduction, reducing
-from core.reduction.cache import shared
-from core.reduction.spans import Spans
+from core.reduction.attention import attend, last_query_attention, received_attention
+from core.reduction.cache import PromptState
+from core.reduction.spans import Spans, shared
 from core.scheduler import Schedule, solve, solve_cache
 from tests import reference, reference_eviction, reference_spans
 from tests.counted import counted_prefill_flops
 from tests.reference_methods import RULES
+from tests.test_attention import KV_HEADS, SCALE, TOKENS, causal, softmax_maps, states
 from tests.test_flops import shape_of
 from tests.test_reduction import LAYERS, decoder_of
 from tests.tiny import _smooth_walk
@@ -72,6 +74,7 @@ def test_a_prompt_says_where_its_spans_are() -> None:
     row = ROWS[2]
     assert (row.before, row.audio, row.after, row.gaps) == (4, 24, 3, ((7, 2), (18, 0)))
     assert (row.spans, row.text, row.total) == ((7, 11, 6), 9, 33)
+    assert row.asking == 4  # three behind all audio, and two that see 7 of its 24 tokens
     assert row.leaving((2, 3, 1)) == PromptLengths.of(4, 2, 2, 3, 0, 1, 3)
     assert PromptLengths.of(3, 17, 4) == PromptLengths(3, 17, 4)
     assert PromptLengths(3, 0, 4).spans == (0,)
@@ -153,6 +156,27 @@ def test_a_cut_of_the_cache_shares_it_too(gqa_model: Any, embedded: list[Tensor]
                 gqa_model, prompt, seen, answers[index].ids[:number]
             )
             torch.testing.assert_close(logits[number][index], expected.float(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("together", [False, True])
+def test_received_attention_passes_the_text_between_spans_over(together: bool, every: int) -> None:
+    long = PromptLengths.of(17, 90, 70, 60, 5, 30, TOKENS - 272)
+    rows = (long, PromptLengths(11, 51, TOKENS - 102)) if together else (long,)
+    where = PromptState(rows).columns
+    query, key, value = states(len(rows))
+    allowed = causal(where.pad)
+    _, lse = attend(query, key, value, allowed, SCALE)
+    found = received_attention(query, key, lse, where, None, SCALE, every=every)
+    last = last_query_attention(query, key, lse, where, None, SCALE)
+    maps = softmax_maps(query, key, allowed, None)
+    audio = [*range(17, 107), *range(177, 237), *range(242, 272)]
+    for number, place in enumerate(audio):
+        asked = [q for q in range(TOKENS - 1, place, -every) if q != place]
+        heads = maps[0, :, place, place] + every * maps[0, :, asked, place].sum(-1)
+        expected = heads.unflatten(0, (KV_HEADS, -1)).sum(1)
+        torch.testing.assert_close(found[0, :, number], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(last[0], maps[0, :, -1, audio].sum(0), atol=1e-5, rtol=1e-4)
 
 
 def _is_audio(runs: Sequence[int], place: int) -> bool:

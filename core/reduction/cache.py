@@ -17,10 +17,10 @@ from transformers import Cache
 from ..flops import PromptLengths
 from ..merge import Plan
 from ..methods import EncoderScores, Method, ThresholdMethod
-from ..scheduler import apportion
 from .attention import AudioColumns
 from .growing import GrowingLayer
 from .masks import Masks, Tails
+from .spans import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class PromptState:
         """`sizes`, written out where all are 1."""
         if self.sizes is None:
             return torch.ones(len(self.rows), self.width, device=device)
-        return self.sizes
+        return self.sizes.to(device)
 
     def merged(
         self,
@@ -112,6 +112,7 @@ class PromptState:
         origin = self.origin
         if origin is None:
             origin = torch.arange(self.width, device=device).expand(len(rows), -1)
+        origin = origin.to(device)
         origin = self.splice(origin, plan.first(columns.gather(origin, 1)), after)
         return replace(after, origin=origin, sizes=sizes)
 
@@ -157,26 +158,6 @@ class PromptState:
             source, passed = torch.where(inside < begin, source, behind), end - first
         source = torch.where(inside >= kept + passed, column + self.width - after.width, source)
         return source.masked_fill(column < pad, 0)
-
-
-def shared(
-    whole: Sequence[PromptLengths],
-    left: Sequence[PromptLengths],
-    kept: Sequence[int],
-    most: float = 1.0,
-) -> tuple[int, ...]:
-    """Audio tokens of each span where each row keeps so many, see `apportion`.
-
-    Raises:
-        ValueError: a row cannot keep so few, or has not so many.
-    """
-    found: list[int] = []
-    for row, now, total in zip(whole, left, kept, strict=True):
-        spans = apportion(row.spans, now.spans, total, most) if row.gaps else (total,)
-        if sum(spans) != total:
-            raise ValueError(f"{len(spans)} spans of {now.audio} tokens cannot keep {total}")
-        found += spans
-    return tuple(found)
 
 
 class PromptCache(Cache):  # type: ignore[misc]
@@ -269,8 +250,9 @@ class ReducedCache(PromptCache):
 
         That is the decoder's input, or the layer whose entry in `prompts` was made last.
         """
-        most = self.reduction.method.most
-        return shared(self.rows, self.state.rows, self._wanted, most)
+        if not any(row.gaps for row in self.rows):
+            return self._wanted
+        return shared(self.rows, self.state.rows, self._wanted, self.reduction.method.most)
 
     @property
     def _wanted(self) -> tuple[int, ...]:

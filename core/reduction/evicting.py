@@ -15,10 +15,10 @@ from torch import Tensor
 from ..evict import CachePlan
 from ..flops import PromptLengths
 from ..methods import CacheMethod, CacheView, EncoderScores
-from .cache import PromptCache, PromptState, ReducedCache, Reduction, shared
+from .cache import PromptCache, PromptState, ReducedCache, Reduction
 from .collecting import COLLECTING, Collected
 from .decoding import attending_by
-from .spans import Spans
+from .spans import Spans, shared
 
 
 @dataclass(frozen=True, slots=True)

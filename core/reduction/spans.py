@@ -18,6 +18,7 @@ from ..evict import CachePlan
 from ..flops import PromptLengths
 from ..merge import Plan
 from ..methods import AudioView, CacheView
+from ..scheduler import apportion
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,26 @@ class Spans:
             for row in self.rows
         ]
         return pad_sequence(rows, batch_first=True, padding_value=padding)
+
+
+def shared(
+    whole: Sequence[PromptLengths],
+    left: Sequence[PromptLengths],
+    kept: Sequence[int],
+    most: float = 1.0,
+) -> tuple[int, ...]:
+    """Audio tokens of each span where each row keeps so many, see `apportion`.
+
+    Raises:
+        ValueError: a row cannot keep so few, or has not so many.
+    """
+    found: list[int] = []
+    for row, now, total in zip(whole, left, kept, strict=True):
+        spans = apportion(row.spans, now.spans, total, most) if row.gaps else (total,)
+        if sum(spans) != total:
+            raise ValueError(f"{len(spans)} spans of {now.audio} tokens cannot keep {total}")
+        found += spans
+    return tuple(found)
 
 
 def _around(row: PromptLengths, left: PromptLengths, number: int) -> PromptLengths:
