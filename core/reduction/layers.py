@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import AttentionInterface
 
 from ..merge import Plan
 from ..methods import AudioView
+from ..placing import home, spread
 from .cache import PromptCache, PromptState, ReducedCache
 from .collecting import COLLECTING, Collected, collecting_attention
 from .decoding import SHARED, attending_by, decode_layer, shared_attention
@@ -66,6 +68,8 @@ def _forward(
 ) -> Tensor:
     """What a decoder layer does inside `reducing`."""
     cache = kwargs.get("past_key_values")
+    if isinstance(cache, PromptCache) and spread(layer):
+        hidden_states = _brought(layer, hidden_states, kwargs)
     if isinstance(cache, PromptCache) and cache.beams:
         return decode_layer(layer, plain, index, hidden_states, args, kwargs)
     if isinstance(cache, EvictedCache) and cache.reduces:
@@ -73,6 +77,14 @@ def _forward(
     if isinstance(cache, ReducedCache) and cache.reduces:
         return _reducing_layer(layer, plain, index, hidden_states, args, kwargs)
     return plain(hidden_states, *args, **kwargs)
+
+
+def _brought(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    """What the layer before left on another device, for a model that is spread over several."""
+    device = home(layer)
+    embeddings = kwargs["position_embeddings"]
+    kwargs["position_embeddings"] = tuple(part.to(device) for part in embeddings)
+    return hidden.to(device)
 
 
 def _reducing_layer(
@@ -103,7 +115,7 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
     cache: ReducedCache = kwargs["past_key_values"]
     reduction, state = cache.reduction, cache.state
     scale = getattr(layer, "residual_multiplier", 1.0)
-    bias = log_sizes(state) if reduction.size_bias else None
+    bias = log_sizes(state, hidden.device) if reduction.size_bias else None
     collected = Collected(state.columns, bias, reduction.method.needs)
     with attending_by(layer.self_attn, COLLECTING, {}):
         attended, _ = layer.self_attn(
@@ -155,6 +167,10 @@ def _input_view(hidden: Tensor, cache: ReducedCache) -> AudioView:
     """The projected tokens, before any layer; they stand in as keys of one head."""
     columns = cache.state.columns
     states = columns.gather(hidden, 1)
+    encoder = cache.encoder
+    if encoder is not None:
+        received, own = (part.to(hidden.device) for part in (encoder.received, encoder.own))
+        encoder = replace(encoder, received=received, own=own)
     return AudioView(
         lengths=columns.length,
         keys=states.unsqueeze(1),
@@ -163,7 +179,7 @@ def _input_view(hidden: Tensor, cache: ReducedCache) -> AudioView:
         last_query=None,
         sizes=torch.ones(states.shape[:2], device=hidden.device),
         at_input=True,
-        encoder=cache.encoder,
+        encoder=encoder,
     )
 
 
@@ -173,7 +189,7 @@ def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tens
     if state.origin is None:
         return cos[:, -state.width :], sin[:, -state.width :]
     batch = len(state.origin)
-    index = state.origin.unsqueeze(-1).expand(-1, -1, cos.shape[-1])
+    index = state.origin.to(cos.device).unsqueeze(-1).expand(-1, -1, cos.shape[-1])
     return (
         cos.expand(batch, -1, -1).gather(1, index),
         sin.expand(batch, -1, -1).gather(1, index),
