@@ -102,6 +102,7 @@ class RunConfig:
         model_revision: which weights, see `core.pinning`; None = not looked up.
         method_digest: of a method's own file, see `core.pinning`.
         max_memory: bytes to stay under, of the GPU or else of the process; None = what there is.
+        quantize: 8bit | 4bit, the weights of the decoder's layers; None = as they are.
         also: further tasks for the same recordings, which share what they can with this one; the
             settings of model and machine are the same in all.
     """
@@ -127,6 +128,7 @@ class RunConfig:
     model_revision: str | None = None
     method_digest: str | None = None
     max_memory: int | None = None
+    quantize: str | None = None
     also: tuple[RunConfig, ...] = ()
 
     @property
@@ -168,6 +170,8 @@ class RunConfig:
             "also",
         )
         settings = {key: value for key, value in asdict(self).items() if key not in harmless}
+        if self.quantize is None:
+            del settings["quantize"]  # so that results from before there was a choice stay valid
         if Path(self.model).is_dir():
             settings["model"] = str(Path(self.model).resolve())
         if self.method_digest is not None:

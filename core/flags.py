@@ -27,6 +27,7 @@ SEGMENT_MODES = ("vad", "fixed", "whole")
 DEFAULT_SEGMENT = {task: "vad" if task in ("asr", "st") else "fixed" for task in TASKS}
 FORMATS = ("jsonl", "srt", "vtt", "txt", "tsv", "json")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("8bit", "4bit")
 DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 Number = TypeVar("Number", int, float)
@@ -51,6 +52,7 @@ class Flags(TypedDict, total=False):
     model: str | None
     device: str | None
     dtype: str | None
+    quantize: str | None
     batch_size: int | str | None
     num_beams: int | None
     max_new_tokens: int | None
@@ -100,6 +102,7 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
         offline=bool(said.get("offline", False)),
         hash=bool(said.get("hash", False)),
         max_memory=_bytes(said.get("max_memory")),
+        quantize=_quantize(said.get("quantize")),
     )
 
 
@@ -253,13 +256,17 @@ def _above_zero(flag: str, value: Number | None) -> Number | None:
 
 
 def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-        raise UsageError(f"--device {value}: choose one of auto, cpu, cuda, cuda:N, mps")
+    if not re.fullmatch(r"auto|cpu|mps|split|cuda(:\d+)?", value):
+        raise UsageError(f"--device {value}: choose one of auto, cpu, cuda, cuda:N, mps, split")
     return value
 
 
 def _dtype(value: str) -> str:
     return choice("--dtype", DTYPE_ALIASES.get(value, value), DTYPES)
+
+
+def _quantize(value: str | None) -> str | None:
+    return None if value is None else choice("--quantize", value, QUANTIZATIONS)
 
 
 def _batch_size(value: int | str) -> int | None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import Self
 
 SCORE_CHUNK = 64
 """Queries per step of the received-attention pass (see `core.reduction.attention`)."""
@@ -102,21 +103,59 @@ class EncoderShape:
 
 @dataclass(frozen=True, slots=True)
 class PromptLengths:
-    """Tokens of one prompt: text `before` the audio, `audio` tokens, text `after` it."""
+    """Tokens of one prompt: text `before` the audio, `audio` tokens, text `after` it.
+
+    Attributes:
+        before, after: text in front of all audio, and behind all of it.
+        audio: audio tokens of all spans.
+        gaps: borders between two spans of audio: the audio tokens in front of each, and the text
+            tokens that stand there.
+    """
 
     before: int
     audio: int
     after: int
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, *runs: int) -> Self:
+        """A prompt of text and audio in turn: text, audio, text, audio, ..., text."""
+        spans, between = runs[1::2], runs[2:-1:2]
+        gaps = zip(accumulate(spans[:-1]), between, strict=True)
+        return cls(runs[0], sum(spans), runs[-1], tuple(gaps))
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """Audio tokens of each span."""
+        ends = [0, *(first for first, _ in self.gaps), self.audio]
+        return tuple(end - begin for begin, end in pairwise(ends))
+
+    @property
+    def between(self) -> int:
+        """Text tokens between spans."""
+        return sum(text for _, text in self.gaps)
 
     @property
     def text(self) -> int:
         """Tokens that are not audio."""
-        return self.before + self.after
+        return self.before + self.between + self.after
 
     @property
     def total(self) -> int:
         """All prompt tokens."""
-        return self.before + self.audio + self.after
+        return self.text + self.audio
+
+    @property
+    def asking(self) -> int:
+        """Text tokens that see the audio; those between spans count by the share that they see."""
+        seen = sum(text * first for first, text in self.gaps)
+        return self.after + (round(seen / self.audio) if seen else 0)
+
+    def leaving(self, spans: Sequence[int]) -> Self:
+        """The same text around so many audio tokens of each span."""
+        between = (text for _, text in self.gaps)
+        gaps = zip(accumulate(spans[:-1]), between, strict=True)
+        return replace(self, audio=sum(spans), gaps=tuple(gaps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +224,15 @@ def prefill_flops(
     """
     lengths = [prompt.audio] * (shape.layers + 1) if kept is None else kept
     cached = lengths[:-1] if held is None else held
-    total = shape.head
+    total, text, asking = shape.head, prompt.text, prompt.asking
     if lengths[0] < prompt.audio:
         total += scoring.flops(shape, prompt.audio, None)
     for (audio, left), stays in zip(pairwise(lengths), cached, strict=True):
-        tokens = prompt.text + audio
+        tokens = text + audio
         total += tokens * shape.attention_linear + tokens**2 * shape.pair
-        total += (prompt.text + left) * shape.mlp
+        total += (text + left) * shape.mlp
         if min(left, stays) < audio:
-            total += scoring.flops(shape, audio, prompt.after)
+            total += scoring.flops(shape, audio, asking)
     return total
 
 

@@ -9,6 +9,7 @@ layer and rounded once, which costs one token at the most and lets the solver me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,15 +74,53 @@ class Schedule:
                 inside[layer] = ratio * (1 - (layer - self.start) / span)
         return (0.0, *inside)
 
-    def kept(self, audio: int, ratio: float) -> tuple[int, ...]:
-        """Audio tokens entering each layer, then those leaving the last (layers + 1 numbers)."""
+    def kept(self, audio: int, ratio: float, spans: Sequence[int] = ()) -> tuple[int, ...]:
+        """Audio tokens entering each layer, then those leaving the last (layers + 1 numbers).
+
+        Args:
+            audio: tokens of the prompt.
+            ratio: see `ratios`.
+            spans: they are in so many spans, which share what is kept (see `apportion`).
+        """
         exact, before = float(audio), audio
         counts = []
+        left = spans
         for share in self.ratios(ratio):
             exact *= 1 - min(share, self.most)
-            before = max(min(audio, 1), round(exact), before - int(before * self.most))
+            if left:
+                left = apportion(spans, left, round(exact), self.most)
+                before = sum(left)
+            else:
+                before = max(min(audio, 1), round(exact), before - int(before * self.most))
             counts.append(before)
         return tuple(counts)
+
+
+def apportion(
+    whole: Sequence[int], left: Sequence[int], total: int, most: float = 1.0
+) -> tuple[int, ...]:
+    """How many tokens each span keeps, so that all of them together keep `total`.
+
+    In proportion to the lengths they had in the prompt, to within a token unless a bound forbids
+    it: no span grows, none loses its last token or more than `most` of its tokens.
+
+    Args:
+        whole: tokens of each span in the prompt.
+        left: those that it has now.
+        total: what to share; the bounds go first.
+        most: largest share of its tokens that a span can lose.
+    """
+    least = [max(min(now, 1), now - int(now * most)) for now in left]
+    total = min(max(total, sum(least)), sum(left))
+    exact = [total * size / sum(whole) for size in whole]
+    found = [
+        min(max(round(one), low), high) for one, low, high in zip(exact, least, left, strict=True)
+    ]
+    while (missing := total - sum(found)) != 0:
+        step = 1 if missing > 0 else -1
+        free = [n for n, one in enumerate(found) if least[n] <= one + step <= left[n]]
+        found[max(free, key=lambda n: step * (exact[n] - found[n]))] += step
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +152,16 @@ def solve(
 ) -> Budget:
     """Counts whose cut of prefill FLOPs comes nearest to `target`, by bisection on the ratio.
 
-    A target beyond reach is cut as far as it goes: one audio token left, `capped` set.
+    A target beyond reach is cut as far as it goes: one token of each span left, `capped` set.
     """
-    full = prefill_flops(shape, prompt)
+    full, spans = prefill_flops(shape, prompt), prompt.spans if prompt.gaps else ()
 
     def cut(ratio: float) -> float:
-        kept = schedule.kept(prompt.audio, ratio)
+        kept = schedule.kept(prompt.audio, ratio, spans)
         return 1 - prefill_flops(shape, prompt, kept, scoring) / full
 
     def budget(ratio: float, capped: bool = False) -> Budget:
-        kept = schedule.kept(prompt.audio, ratio)
+        kept = schedule.kept(prompt.audio, ratio, spans)
         return Budget(kept, kept[:-1], target, cut(ratio), capped)
 
     if target <= 0:
@@ -146,7 +185,7 @@ def solve_cache(layers: int, prompt: PromptLengths, target: float) -> Budget:
     stays, so a target beyond the share of the audio is cut as far as it goes, `capped` set.
     """
     slots = layers * prompt.total
-    most = layers * max(prompt.audio - 1, 0)
+    most = layers * sum(max(span - 1, 0) for span in prompt.spans)
     cut = min(round(target * slots), most)
     each, more = divmod(cut, layers)
     held = tuple(prompt.audio - each - (layer < more) for layer in range(layers))

@@ -82,6 +82,7 @@ class Rooms:
             dtype=config.dtype,
             offline=config.offline,
             revision=config.model_revision,
+            quantize=config.quantize,
         )
 
     def reader(self, config: RunConfig, model: SpeechLM) -> Read:

@@ -102,6 +102,7 @@ def calibrate(
     model: opt.Model = "embedded",
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = None,
     offline: opt.Offline = False,
     batch_size: opt.BatchSize = "auto",
     output: Output = None,
@@ -131,6 +132,7 @@ def calibrate(
         "model": model,
         "device": device,
         "dtype": dtype,
+        "quantize": quantize,
         "offline": offline,
         "batch_size": batch_size,
     }

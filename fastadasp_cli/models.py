@@ -56,6 +56,7 @@ def check(
     ] = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
+    quantize: opt.Quantize = None,
     offline: opt.Offline = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -63,7 +64,7 @@ def check(
     from core.engine.checkup import checkup
     from core.models import load_model
 
-    lm = load_model(model, device=device, dtype=dtype, offline=offline)
+    lm = load_model(model, device=device, dtype=dtype, offline=offline, quantize=quantize)
     found = checkup(lm, None if audio is None else _first_piece(lm, audio))
     if as_json:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False))

@@ -132,13 +132,26 @@ Model = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto | cpu | cuda | cuda:N | mps.", rich_help_panel=MACHINE),
+    typer.Option(
+        "--device",
+        help="auto | cpu | cuda | cuda:N | mps | split (over all GPUs, then main memory).",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Dtype = Annotated[
     str,
     typer.Option(
         "--dtype",
         help="auto (bfloat16 where that is faster) | float32 | bfloat16 | float16.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        "--quantize",
+        metavar="8bit|4bit",
+        help="Hold the language model's weights in fewer bits (bitsandbytes).",
         rich_help_panel=MACHINE,
     ),
 ]

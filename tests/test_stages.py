@@ -140,6 +140,25 @@ def test_a_wrong_method_ends_before_the_model_loads(monkeypatch: pytest.MonkeyPa
         Rooms().load(resolve(method="fastadsap"))
 
 
+def test_the_model_is_loaded_as_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(model: str, **how: object) -> object:
+        return model, how
+
+    monkeypatch.setattr("core.models.load_model", loaded)
+    asked = resolve(model="m", device="split", dtype="bf16", quantize="4bit", offline=True)
+    found: object = Rooms().load(asked)
+    assert found == (
+        "m",
+        {
+            "device": "split",
+            "dtype": "bfloat16",
+            "offline": True,
+            "revision": None,
+            "quantize": "4bit",
+        },
+    )
+
+
 def test_the_stopwatch_counts_the_inside_only() -> None:
     def slow() -> Iterator[int]:
         time.sleep(0.05)

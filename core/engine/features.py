@@ -46,10 +46,8 @@ def audio_features(engine: Engine, prompts: Prompts, target: float) -> AudioFeat
     cache.gates = prompts.gates
     hidden = hidden_states(engine.runner.decoder, prompts.embedded, cache)
     audio = cache.state.columns
-    states = [
-        row[first : first + length]
-        for row, first, length in zip(hidden, audio.start, audio.length, strict=True)
-    ]
+    found = audio.gather(hidden, 1)
+    states = [row[:length] for row, length in zip(found, audio.length, strict=True)]
     full = sum(prefill_flops(shape, prompt) for prompt in prompts.lengths)
     spent = sum(
         prefill_flops(shape, prompt, counts, reducer.scoring)

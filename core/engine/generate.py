@@ -135,9 +135,10 @@ def step(
         parents: the beam that each beam continues, (rows, beams); None: its own.
     """
     cache.advance(parents)
+    embedded = decoder.embeddings(tokens).unsqueeze(1)
     hidden = decoder.stack(
-        inputs_embeds=decoder.embeddings(tokens).unsqueeze(1),
-        position_ids=position.unsqueeze(1),
+        inputs_embeds=embedded,
+        position_ids=position.unsqueeze(1).to(embedded.device),
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state

@@ -281,7 +281,7 @@ class Runner:
 
     def _embedded(self, text: Prompt, audio: Tensor) -> Tensor:
         head, tail = (self.lm.embed(ids) for ids in text)
-        return torch.cat([head, audio.to(head.dtype), tail])
+        return torch.cat([head, audio.to(head), tail])
 
     def _cap(self, segment: Segment, prompt: int) -> int:
         """Most new tokens: what was asked for, else far more than anyone can say in that time.

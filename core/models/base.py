@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import TranscriptionError, UsageError
 from ..flops import DecoderShape
+from ..placing import home
 from ..records import Seconds, Waveform
 from .facts import Encoded, Facts, Family, Request, language_name
 
@@ -183,13 +184,12 @@ class SpeechLM(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the decoder runs."""
-        device: torch.device = self.head.weight.device  # type: ignore[assignment]
-        return device
+        """Where prompts enter the decoder, all of which runs there unless it is spread."""
+        return home(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the decoder computes in."""
+        """What the decoder computes in; the head keeps it also where layers are quantized."""
         dtype: torch.dtype = self.head.weight.dtype  # type: ignore[assignment]
         return dtype
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StartError, first_line
+from .quantized import check_packages, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,21 @@ if TYPE_CHECKING:
     from .facts import Family
 
 _NOT_FAMILIES = frozenset(
-    {"base", "counting", "facts", "hearing", "load", "native", "precision", "revision", EMBEDDED}
+    {
+        "base",
+        "counting",
+        "facts",
+        "hearing",
+        "load",
+        "native",
+        "precision",
+        "quantized",
+        "revision",
+        EMBEDDED,
+    }
 )
+SPLIT = "split"
+"""In place of a device: over all GPUs, and what they cannot hold in main memory."""
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -94,24 +108,29 @@ def load_model(
     dtype: str = "auto",
     offline: bool = False,
     revision: str | None = None,
+    quantize: str | None = None,
 ) -> SpeechLM:
     """Load a model by hub id, by folder, or the embedded one.
 
     Args:
         model: `embedded`, a folder, or a hub id.
-        device: auto | cpu | cuda | cuda:N | mps.
+        device: auto | cpu | cuda | cuda:N | mps | split (all GPUs, then main memory).
         dtype: auto | float32 | bfloat16 | float16; for auto see `precision`.
         offline: look only on this machine.
         revision: commit of a hub model, None = its newest; a folder is what it is.
+        quantize: 8bit | 4bit, the weights of the decoder's layers; None = as they are.
 
     Raises:
-        StartError: no such model, family, device or dtype, or it does not load.
+        StartError: no such model, family, device, dtype or quantization, a package for it is
+            missing, or the model does not load.
     """
     from transformers import AutoConfig
 
     place = str(FOLDER / EMBEDDED) if model == EMBEDDED else model
-    where = _device(device)
+    where = _device("auto" if device == SPLIT else device)
     _check_dtype(dtype)
+    if device == SPLIT:
+        check_packages("--device split", "accelerate")
     local = offline or Path(place).is_dir()
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
@@ -123,13 +142,19 @@ def load_model(
         _register(place, how)
         config = AutoConfig.from_pretrained(place, **how)
         family = _family(_card(place).get("family", config.model_type))
-        number = _dtype(dtype, family, config, where)
-        lm = _build(family, model, place, how, config, number)
+        loading: dict[str, Any] = {"dtype": _dtype(dtype, family, config, where)}
+        if quantize is not None:
+            empty = _empty(family, config)
+            loading["quantization_config"] = quantization(quantize, family, empty, loading["dtype"])
+        if quantize is not None or device == SPLIT:
+            loading["device_map"] = "auto" if device == SPLIT else {"": where}
+        lm = _build(family, model, place, how, config, loading)
     except StartError:
         raise
     except Exception as error:
         raise StartError(_why(model, error, local)) from error
-    lm.model.to(where)
+    if "device_map" not in loading:
+        lm.model.to(where)
     return lm
 
 
@@ -147,13 +172,18 @@ def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, to
 
 
 def _build(
-    family: Any, name: str, place: str, how: Mapping[str, Any], config: Any, dtype: torch.dtype
+    family: Any,
+    name: str,
+    place: str,
+    how: Mapping[str, Any],
+    config: Any,
+    loading: Mapping[str, Any],
 ) -> SpeechLM:
     _check_needs(family)
     architecture = _architecture(family, config)
     processor = family.load_processor(place, how)
     # pickled weights could run anything
-    model = architecture.from_pretrained(place, dtype=dtype, use_safetensors=True, **how).eval()
+    model = architecture.from_pretrained(place, use_safetensors=True, **loading, **how).eval()
     family.prepare(model, place)
     model.requires_grad_(False)
     # what was loaded, whatever was asked for
@@ -227,12 +257,20 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(name: str, family: Any, config: Any, device: torch.device) -> torch.dtype:
-    from .precision import automatic
+    from .precision import for_size
 
     if name == "auto":
-        part = getattr(config, "thinker_config", config)
-        return automatic(_architecture(family, config), part, device)
+        parameters = sum(one.numel() for one in _empty(family, config).parameters())
+        return for_size(parameters, device)
     return _named(name)
+
+
+def _empty(family: Any, config: Any) -> Any:
+    """The model without its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return _architecture(family, config)(getattr(config, "thinker_config", config))
 
 
 def _named(dtype: str) -> torch.dtype:

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
@@ -25,21 +25,6 @@ MARGIN = 1.3
 _ROUNDS = 5
 _CPU_SIZES, _GPU_SIZES = (256, 1024, 1024), (2048, 4096, 4096)
 _PROCESSOR = Path("/proc/cpuinfo")
-
-
-def automatic(architecture: Any, config: Any, device: torch.device) -> torch.dtype:
-    """The dtype for a model that is not loaded yet.
-
-    Args:
-        architecture: its transformers class.
-        config: its configuration.
-        device: where it will run.
-    """
-    import torch
-
-    with torch.device("meta"):
-        parameters = sum(one.numel() for one in architecture(config).parameters())
-    return for_size(parameters, device)
 
 
 def for_size(parameters: int, device: torch.device) -> torch.dtype:

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from ..errors import first_line
 from ..flops import PromptLengths
 from ..methods import get_method
+from ..placing import home
 from .cache import ReducedCache, Reduction
 from .layers import reducing
 
 _PROMPT = PromptLengths(3, 8, 3)
 _PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 # of the largest number; kernels differ in rounding, forms differ in everything
-_TOLERANCE = {torch.float32: 1e-3}
+_TOLERANCE: dict[torch.dtype | None, float] = {torch.float32: 1e-3}
 _ROUGH_TOLERANCE = 0.05
 _known: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
 
@@ -71,7 +72,7 @@ def _look(layers: Sequence[Any]) -> str | None:
 @torch.inference_mode()
 def _try(decoder: Any, embeddings: nn.Module) -> str | None:
     table: Any = embeddings.weight
-    ids = torch.linspace(0, table.shape[0] - 1, _PROMPT.total, device=table.device).long()
+    ids = torch.linspace(0, table.shape[0] - 1, _PROMPT.total, device=home(embeddings)).long()
     states = embeddings(ids).unsqueeze(0)
     kept = [[_PROMPT.audio] * (len(decoder.layers) + 1)]
     cache = _Untouched([_PROMPT], kept, Reduction(get_method("uniform"), "reindex"))
@@ -82,7 +83,9 @@ def _try(decoder: Any, embeddings: nn.Module) -> str | None:
     except Exception as error:
         return f"its layers cannot be taken apart ({first_line(error)})"
     gap = float((apart.float() - own.float()).abs().max() / own.float().abs().max())
-    if gap <= _TOLERANCE.get(states.dtype, _ROUGH_TOLERANCE):
+    weights = [one.is_floating_point() for one in decoder.layers.parameters()]
+    exact = states.dtype if all(weights) else None  # integer weights round as coarsely as any
+    if gap <= _TOLERANCE.get(exact, _ROUGH_TOLERANCE):
         return None
     return f"its layers, taken apart, differ from their own forward by {gap:.1%}"
 

@@ -7,6 +7,7 @@ queries. Memory grows with the sequence, never with its square.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +27,14 @@ class AudioColumns:
         start: first audio column of each row.
         length: audio tokens of each row.
         pad: left-padding columns of each row.
+        gaps: text inside the audio of each row, see `PromptLengths.gaps`; empty where no row has
+            any.
     """
 
     start: tuple[int, ...]
     length: tuple[int, ...]
     pad: tuple[int, ...]
+    gaps: tuple[tuple[tuple[int, int], ...], ...] = ()
 
     @property
     def width(self) -> int:
@@ -40,7 +44,36 @@ class AudioColumns:
     @property
     def ragged(self) -> bool:
         """Whether the rows differ."""
-        return len(set(zip(self.start, self.length, self.pad, strict=True))) > 1
+        alike = len(set(zip(self.start, self.length, self.pad, strict=True))) == 1
+        return not alike or len(set(self.gaps)) > 1
+
+    def ahead(self, column: int) -> list[int]:
+        """Audio tokens of each row in front of a column: below 0 where the audio is yet to come,
+        counted on behind its end."""
+        found = [column - start for start in self.start]
+        for row, gaps in enumerate(self.gaps):
+            for first, text in gaps:
+                found[row] -= min(max(found[row] - first, 0), text)
+        return found
+
+    def each_gap(self, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """First, second, ... gap of all rows: audio tokens in front and text, (batch, 1) each.
+
+        A row that has no such gap has an empty one behind its audio.
+        """
+        for number in range(max(map(len, self.gaps), default=0)):
+            rows = zip(self.gaps, self.length, strict=True)
+            found = [gaps[number] if number < len(gaps) else (end, 0) for gaps, end in rows]
+            first, text = torch.tensor(found, device=device).unsqueeze(-1).unbind(1)
+            yield first, text
+
+    def places(self, audio: range, device: torch.device) -> Tensor:
+        """Column of each of these audio tokens, (batch, len(audio)), counted on behind its end."""
+        number = torch.arange(audio.start, audio.stop, device=device)
+        found = torch.tensor(self.start, device=device).unsqueeze(1) + number
+        for first, text in self.each_gap(device):
+            found = found + (number >= first) * text
+        return found
 
     def padding(self, device: torch.device) -> Tensor:
         """True behind the audio of a row that has less than another, (batch, width)."""
@@ -52,15 +85,14 @@ class AudioColumns:
 
         What stands in the padding is unspecified.
         """
-        if len(set(self.start)) == 1:
+        if len(set(self.start)) == 1 and not self.gaps:
             first = self.start[0]
             size = min(self.width, values.shape[dim] - first)
             if size == self.width:
                 return values.narrow(dim, first, self.width)
         shape = [len(self.start)] + [1] * (values.ndim - 1)
         shape[dim] = self.width
-        begin = torch.tensor(self.start, device=values.device).unsqueeze(1)
-        index = begin + torch.arange(self.width, device=values.device)
+        index = self.places(range(self.width), values.device)
         index = index.clamp_max(values.shape[dim] - 1).view(shape)
         expanded = list(values.shape)
         expanded[dim] = self.width
@@ -150,7 +182,7 @@ def received_attention(  # noqa: PLR0913
     first += (tokens - 1 - first) % every
     for begin in range(first, tokens, SCORE_CHUNK * every):
         asked = range(begin, min(tokens, begin + SCORE_CHUNK * every), every)
-        seen = min(columns.width, max(asked[-1] + 1 - start for start in columns.start))
+        seen = min(columns.width, max(columns.ahead(asked[-1] + 1)))
         rows = query[:, :, begin : asked.stop : every]
         norm = lse[:, :, begin : asked.stop : every]
         share = torch.baddbmm(
@@ -162,7 +194,7 @@ def received_attention(  # noqa: PLR0913
         ).view(batch, heads, len(asked), seen)
         if extra is not None:
             share += extra[..., :seen]
-        settled = 0 if columns.ragged else max(0, begin - columns.start[0])
+        settled = 0 if columns.ragged else max(0, columns.ahead(begin)[0])
         if settled < seen:
             unseen = _unseen(columns, asked, range(settled, seen), query.device)
             share[..., settled:].masked_fill_(unseen, -torch.inf)
@@ -198,8 +230,7 @@ def _own_attention(
 
 def _distance(columns: AudioColumns, tokens: int, device: torch.device) -> Tensor:
     """Tokens between each audio token and the end of its row, (batch, audio)."""
-    start = torch.tensor(columns.start, device=device).unsqueeze(1)
-    return tokens - 1 - start - torch.arange(columns.width, device=device)
+    return tokens - 1 - columns.places(range(columns.width), device)
 
 
 def last_query_attention(
@@ -234,12 +265,9 @@ def _unseen(columns: AudioColumns, queries: range, audio: range, device: torch.d
     A query that is padding sees none: all of its row's audio lies after it.
     """
     query = torch.arange(queries.start, queries.stop, queries.step, device=device)[None, :, None]
-    column = torch.arange(audio.start, audio.stop, device=device)[None, None, :]
-    start, length = (
-        torch.tensor(counts, device=device)[:, None, None]
-        for counts in (columns.start, columns.length)
-    )
-    unseen = (start + column > query) | (column >= length)
+    number = torch.arange(audio.start, audio.stop, device=device)
+    length = torch.tensor(columns.length, device=device)[:, None, None]
+    unseen = (columns.places(audio, device).unsqueeze(1) > query) | (number >= length)
     return unseen.unsqueeze(1)
 
 

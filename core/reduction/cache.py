@@ -20,6 +20,7 @@ from ..methods import EncoderScores, Method, ThresholdMethod
 from .attention import AudioColumns
 from .growing import GrowingLayer
 from .masks import Masks, Tails
+from .spans import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +85,25 @@ class PromptState:
         """Where the audio stands."""
         pad = tuple(self.width - row.total for row in self.rows)
         start = tuple(p + row.before for p, row in zip(pad, self.rows, strict=True))
-        return AudioColumns(start, tuple(row.audio for row in self.rows), pad)
+        gaps = tuple(row.gaps for row in self.rows)
+        return AudioColumns(
+            start, tuple(row.audio for row in self.rows), pad, gaps if any(gaps) else ()
+        )
 
     def sizes_on(self, device: torch.device) -> Tensor:
         """`sizes`, written out where all are 1."""
         if self.sizes is None:
             return torch.ones(len(self.rows), self.width, device=device)
-        return self.sizes
+        return self.sizes.to(device)
 
-    def merged(self, plan: Plan, keep_positions: bool, device: torch.device) -> PromptState:
-        """The batch after `plan` was applied to its audio."""
-        rows = tuple(
-            replace(row, audio=audio) for row, audio in zip(self.rows, plan.kept, strict=True)
-        )
+    def merged(
+        self,
+        plan: Plan,
+        rows: tuple[PromptLengths, ...],
+        keep_positions: bool,
+        device: torch.device,
+    ) -> PromptState:
+        """The batch after `plan` was applied to its audio, which leaves `rows`."""
         columns, sizes = self.columns, self.sizes_on(device)
         after = PromptState(rows)
         sizes = self.splice(sizes, plan.total(columns.gather(sizes, 1)), after)
@@ -105,6 +112,7 @@ class PromptState:
         origin = self.origin
         if origin is None:
             origin = torch.arange(self.width, device=device).expand(len(rows), -1)
+        origin = origin.to(device)
         origin = self.splice(origin, plan.first(columns.gather(origin, 1)), after)
         return replace(after, origin=origin, sizes=sizes)
 
@@ -119,8 +127,8 @@ class PromptState:
         Returns:
             (batch, width of `after`, ...); what stands in the left padding is unspecified.
         """
-        if len(set(after.rows)) == len(set(self.rows)) == 1:
-            row = self.rows[0]
+        row = self.rows[0]
+        if len(set(after.rows)) == len(set(self.rows)) == 1 and not row.gaps:
             head, tail = values[:, : row.before], values[:, row.before + row.audio :]
             return torch.cat([head, audio, tail], dim=1)
         index = self._sources(after, values.device)
@@ -143,7 +151,12 @@ class PromptState:
         column = torch.arange(after.width, device=device)
         inside = column - pad - before
         source = torch.where(inside < 0, column + shift, self.width + inside)
-        source = torch.where(inside >= kept, column + self.width - after.width, source)
+        passed = torch.zeros_like(kept)
+        for (was, _), (first, text) in zip(old.each_gap(device), new.each_gap(device), strict=True):
+            begin, end = first + passed, first + passed + text
+            behind = torch.where(inside < end, column + shift + was - first, source - text)
+            source, passed = torch.where(inside < begin, source, behind), end - first
+        source = torch.where(inside >= kept + passed, column + self.width - after.width, source)
         return source.masked_fill(column < pad, 0)
 
 
@@ -235,10 +248,17 @@ class ReducedCache(PromptCache):
 
     @property
     def wanted(self) -> tuple[int, ...]:
-        """Audio tokens of each row that are to be left at the place which the prefill has come to.
+        """Audio tokens of each span that are to be left at the place which the prefill has come to.
 
         That is the decoder's input, or the layer whose entry in `prompts` was made last.
         """
+        if not any(row.gaps for row in self.rows):
+            return self._wanted
+        return shared(self.rows, self.state.rows, self._wanted, self.reduction.method.most)
+
+    @property
+    def _wanted(self) -> tuple[int, ...]:
+        """The same of each row."""
         return tuple(row[len(self.prompts)] for row in self.kept)
 
     @property
@@ -250,7 +270,7 @@ class ReducedCache(PromptCache):
     @property
     def acts(self) -> bool:
         """Whether tokens go at that place."""
-        return self.decides or self.wanted != self.state.columns.length
+        return self.decides or self._wanted != self.state.columns.length
 
     def settle(self, left: Sequence[int]) -> None:
         """Note what a threshold left of each row: no more goes behind it."""

@@ -7,7 +7,7 @@ whole. What stays is copied out; the buffers of the full length are freed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from ..methods import CacheMethod, CacheView, EncoderScores
 from .cache import PromptCache, PromptState, ReducedCache, Reduction
 from .collecting import COLLECTING, Collected
 from .decoding import attending_by
+from .spans import Spans, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +77,21 @@ class EvictedCache(PromptCache):
         Args:
             received: see `CacheView.received`.
         """
-        layer, kept = self.layers[len(self.prompts)], self.wanted
-        view = CacheView(self.rows, received, layer.device)
-        plan = self.eviction.method.plan(view, kept)
-        if plan.kept != kept:
-            raise ValueError(f"the method kept {plan.kept} keys where {kept} were asked for")
+        layer, spans = self.layers[len(self.prompts)], Spans(self.rows)
+        kept = shared(self.rows, self.rows, self.wanted)
+        view = spans.cache_view(CacheView(self.rows, received, layer.device), kept)
+        found = self.eviction.method.plan(view, kept)
+        if found.kept != kept:
+            raise ValueError(f"the method kept {found.kept} keys where {kept} were asked for")
+        plan = spans.cache_plan(found)
         # layers that hold equally many share a state, and with it the masks
-        after = self._states.setdefault(kept, self._holding(kept))
+        after = self._states.setdefault(plan.kept, PromptState(spans.left(kept)))
         layer.hold(*(self._left(states, plan, after) for states in (layer.keys, layer.values)))
         self.prompts.append(after)
 
     def keep_all(self) -> None:
         """Leave the layer that was filled last as it is."""
         self.prompts.append(self.state)
-
-    def _holding(self, kept: Sequence[int]) -> PromptState:
-        rows = zip(self.rows, kept, strict=True)
-        return PromptState(tuple(replace(row, audio=audio) for row, audio in rows))
 
     def _left(self, states: Tensor, plan: CachePlan, after: PromptState) -> Tensor:
         """What stays of (rows, kv_heads, width, head_dim), right-aligned as `after` says."""

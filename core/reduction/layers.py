@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,12 +20,14 @@ from transformers import AttentionInterface
 
 from ..merge import Plan
 from ..methods import AudioView
+from ..placing import home, spread
 from .cache import PromptCache, PromptState, ReducedCache
 from .collecting import COLLECTING, Collected, collecting_attention
 from .decoding import SHARED, attending_by, decode_layer, shared_attention
 from .evicting import EvictedCache, evicting_layer
 from .last import SKIPPED, last_layer, shortens, skipped_attention
 from .masks import log_sizes
+from .spans import Spans
 
 _MISSING = object()
 
@@ -65,6 +68,8 @@ def _forward(
 ) -> Tensor:
     """What a decoder layer does inside `reducing`."""
     cache = kwargs.get("past_key_values")
+    if isinstance(cache, PromptCache) and spread(layer):
+        hidden_states = _brought(layer, hidden_states, kwargs)
     if isinstance(cache, PromptCache) and cache.beams:
         return decode_layer(layer, plain, index, hidden_states, args, kwargs)
     if isinstance(cache, EvictedCache) and cache.reduces:
@@ -72,6 +77,14 @@ def _forward(
     if isinstance(cache, ReducedCache) and cache.reduces:
         return _reducing_layer(layer, plain, index, hidden_states, args, kwargs)
     return plain(hidden_states, *args, **kwargs)
+
+
+def _brought(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    """What the layer before left on another device, for a model that is spread over several."""
+    device = home(layer)
+    embeddings = kwargs["position_embeddings"]
+    kwargs["position_embeddings"] = tuple(part.to(device) for part in embeddings)
+    return hidden.to(device)
 
 
 def _reducing_layer(
@@ -102,7 +115,7 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
     cache: ReducedCache = kwargs["past_key_values"]
     reduction, state = cache.reduction, cache.state
     scale = getattr(layer, "residual_multiplier", 1.0)
-    bias = log_sizes(state) if reduction.size_bias else None
+    bias = log_sizes(state, hidden.device) if reduction.size_bias else None
     collected = Collected(state.columns, bias, reduction.method.needs)
     with attending_by(layer.self_attn, COLLECTING, {}):
         attended, _ = layer.self_attn(
@@ -117,17 +130,21 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
 
 def _merge(hidden: Tensor, view: AudioView, cache: ReducedCache) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
-    state, plan = cache.state, _plan(view, cache)
-    cache.state = state.merged(plan, cache.reduction.positions == "keep", hidden.device)
+    state, spans = cache.state, Spans(cache.state.rows)
+    found = _plan(spans.view(view), cache)
+    plan, rows = spans.plan(found), spans.left(found.kept)
+    if cache.decides:
+        cache.settle(plan.kept)
+    cache.state = state.merged(plan, rows, cache.reduction.positions == "keep", hidden.device)
     return state.splice(hidden, plan.mean(view.states), cache.state)
 
 
 def _plan(view: AudioView, cache: ReducedCache) -> Plan:
-    threshold, kept = cache.reduction.threshold, cache.wanted
+    """Where the tokens of each span go."""
+    threshold = cache.reduction.threshold
     if threshold is not None and cache.decides:
-        plan = threshold.method.decide(view, threshold.value)
-        cache.settle(plan.kept)
-        return plan
+        return threshold.method.decide(view, threshold.value)
+    kept = cache.wanted
     plan = cache.reduction.method.plan(view, kept)
     if plan.kept != kept:
         raise ValueError(f"the method kept {plan.kept} audio tokens where {kept} were asked for")
@@ -150,6 +167,10 @@ def _input_view(hidden: Tensor, cache: ReducedCache) -> AudioView:
     """The projected tokens, before any layer; they stand in as keys of one head."""
     columns = cache.state.columns
     states = columns.gather(hidden, 1)
+    encoder = cache.encoder
+    if encoder is not None:
+        received, own = (part.to(hidden.device) for part in (encoder.received, encoder.own))
+        encoder = replace(encoder, received=received, own=own)
     return AudioView(
         lengths=columns.length,
         keys=states.unsqueeze(1),
@@ -158,7 +179,7 @@ def _input_view(hidden: Tensor, cache: ReducedCache) -> AudioView:
         last_query=None,
         sizes=torch.ones(states.shape[:2], device=hidden.device),
         at_input=True,
-        encoder=cache.encoder,
+        encoder=encoder,
     )
 
 
@@ -168,7 +189,7 @@ def _rotary(embeddings: tuple[Tensor, Tensor], state: PromptState) -> tuple[Tens
     if state.origin is None:
         return cos[:, -state.width :], sin[:, -state.width :]
     batch = len(state.origin)
-    index = state.origin.unsqueeze(-1).expand(-1, -1, cos.shape[-1])
+    index = state.origin.to(cos.device).unsqueeze(-1).expand(-1, -1, cos.shape[-1])
     return (
         cos.expand(batch, -1, -1).gather(1, index),
         sin.expand(batch, -1, -1).gather(1, index),

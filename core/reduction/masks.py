@@ -55,9 +55,9 @@ class Masks:
     def __init__(self, size_bias: bool) -> None:
         self.size_bias = size_bias
         self._tails: Tails | None = None
-        self._prefill: tuple[PromptState, Tensor | None] | None = None
-        self._prompts: dict[int, Tensor | None] = {}
-        self._steps: dict[int, Tensor | None] = {}
+        self._prefill: tuple[PromptState, torch.device, Tensor | None] | None = None
+        self._prompts: dict[tuple[int, torch.device], Tensor | None] = {}
+        self._steps: dict[tuple[int, torch.device], Tensor | None] = {}
 
     def begin(self, tails: Tails) -> None:
         """The prompts are complete: their causal masks go, the largest thing kept here."""
@@ -71,16 +71,19 @@ class Masks:
 
     def prefill(self, state: PromptState, like: Tensor) -> Tensor | None:
         """See `causal_mask`; layers that see the same batch share one."""
-        if self._prefill is None or self._prefill[0] is not state:
-            self._prefill = None  # the old one goes before the new one is made
-            self._prefill = state, causal_mask(state, self.size_bias, like)
-        return self._prefill[1]
+        held = self._prefill
+        if held is None or held[0] is not state or held[1] != like.device:
+            held = self._prefill = None  # the old one goes before the new one is made
+            mask = causal_mask(state, self.size_bias, like)
+            held = self._prefill = state, like.device, mask
+        return held[2]
 
     def prompt(self, state: PromptState, like: Tensor) -> Tensor | None:
         """See `prompt_mask`. States outlive the cache's layers, so their identity is a key."""
-        if id(state) not in self._prompts:
-            self._prompts[id(state)] = prompt_mask(state, self.size_bias, like)
-        return self._prompts[id(state)]
+        key = id(state), like.device
+        if key not in self._prompts:
+            self._prompts[key] = prompt_mask(state, self.size_bias, like)
+        return self._prompts[key]
 
     def decode(self, state: PromptState, like: Tensor) -> Tensor | None:
         """Mask of one new token of each beam over the prompt and all generated slots.
@@ -88,9 +91,10 @@ class Masks:
         Returns:
             Additive, (rows, 1, beams, slots); None where every beam sees all.
         """
-        if id(state) not in self._steps:
-            self._steps[id(state)] = self._decode(self.prompt(state, like), state.width, like)
-        return self._steps[id(state)]
+        key = id(state), like.device
+        if key not in self._steps:
+            self._steps[key] = self._decode(self.prompt(state, like), state.width, like)
+        return self._steps[key]
 
     def _decode(self, prompt: Tensor | None, width: int, like: Tensor) -> Tensor | None:
         tails = self._tails
@@ -101,13 +105,14 @@ class Masks:
         if prompt is None:
             prompt = like.new_zeros(1, 1, 1, width)
         prompt = prompt.expand(rows, -1, tails.beams, -1)
-        tail = like.new_zeros(tails.seen.shape).masked_fill_(~tails.seen, -torch.inf)
+        unseen = ~tails.seen.to(like.device)
+        tail = like.new_zeros(unseen.shape).masked_fill_(unseen, -torch.inf)
         return torch.cat([prompt, tail.unsqueeze(1)], dim=-1)
 
 
-def log_sizes(state: PromptState) -> Tensor | None:
+def log_sizes(state: PromptState, device: torch.device) -> Tensor | None:
     """What the size bias adds to the scores of each key, (rows, width); None while all are 0."""
-    return None if state.sizes is None else state.sizes.log()
+    return None if state.sizes is None else state.sizes_on(device).log()
 
 
 def causal_mask(state: PromptState, size_bias: bool, like: Tensor) -> Tensor | None:
@@ -117,7 +122,7 @@ def causal_mask(state: PromptState, size_bias: bool, like: Tensor) -> Tensor | N
     `like`.
     """
     pad = state.columns.pad
-    bias = log_sizes(state) if size_bias else None
+    bias = log_sizes(state, like.device) if size_bias else None
     if bias is None and not any(pad):
         return None
     column = torch.arange(state.width, device=like.device)
@@ -137,7 +142,7 @@ def prompt_mask(state: PromptState, size_bias: bool, like: Tensor) -> Tensor | N
     On the device and in the dtype of `like`.
     """
     pad = state.columns.pad
-    bias = log_sizes(state) if size_bias else None
+    bias = log_sizes(state, like.device) if size_bias else None
     if bias is None and not any(pad):
         return None
     if bias is None:
