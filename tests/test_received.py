@@ -120,8 +120,9 @@ def test_without_triton_the_plain_code_does_it(
     forget()
 
 
-def test_a_cpu_is_never_offered_the_kernel(use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = use(Kernel())
-    monkeypatch.undo()
+def test_a_cpu_is_never_offered_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel()
+    forget()
+    monkeypatch.setattr(received, "_kernel", lambda: kernel)
     ask()
     assert kernel.calls == 0

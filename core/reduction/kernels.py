@@ -147,20 +147,19 @@ def _received(  # noqa: PLR0913
         summed = tl.zeros((QUERIES, COLUMNS), tl.float32)
         for begin in range(0, asked_behind, QUERIES):
             count = begin + tl.arange(0, QUERIES)
-            power = _log_shares(
+            share = _shares(
                 rows, norms, keys, tokens - 1 - count * every, count < asked_behind, dim,
                 query_token, query_dim, lse_token, scale, HEAD_DIM,
             )  # fmt: skip
-            summed += tl.exp2(power)
+            summed += share
         others += tl.sum(summed, 0)
         for begin in tl.range(0, COLUMNS, QUERIES, num_stages=1):
             token = start + first + begin + tl.arange(0, QUERIES)
-            power = _log_shares(
+            share = _shares(
                 rows, norms, keys, token, token < tokens, dim,
                 query_token, query_dim, lse_token, scale, HEAD_DIM,
             )  # fmt: skip
             distance = token[:, None] - column[None, :]
-            share = tl.exp2(tl.where(distance >= 0, power, float("-inf")))
             own += tl.sum(tl.where(distance == 0, share, 0.0), 0)
             asked = (tokens - 1 - token) % every == 0
             others += tl.sum(tl.where(asked[:, None] & (distance > 0), share, 0.0), 0)
@@ -173,7 +172,7 @@ def _received(  # noqa: PLR0913
 
 
 @triton.jit
-def _log_shares(  # noqa: PLR0913
+def _shares(  # noqa: PLR0913
     query: tl.tensor,
     lse: tl.tensor,
     keys: tl.tensor,
@@ -186,7 +185,7 @@ def _log_shares(  # noqa: PLR0913
     scale: float,
     HEAD_DIM: tl.constexpr,
 ) -> tl.tensor:
-    """log2 of each share, (queries, columns), for the tokens that are `real`; else -inf."""
+    """exp(score - lse) in float32, (queries, columns); 0 for queries that are not `real`."""
     at = token.to(tl.int64)
     rows = tl.load(
         query + at[:, None] * query_token + dim[None, :] * query_dim,
@@ -195,4 +194,5 @@ def _log_shares(  # noqa: PLR0913
     )
     norm = tl.load(lse + at * lse_token, mask=real, other=float("inf")).to(tl.float32)
     # float32 stays float32: TF32 would change weights that the plain code sums exactly
-    return tl.dot(rows, keys, input_precision="ieee") * scale - norm[:, None] * _LOG2E
+    score = tl.dot(rows, keys, input_precision="ieee") * scale
+    return tl.exp2(score - norm[:, None] * _LOG2E)
