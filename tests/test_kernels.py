@@ -1,7 +1,7 @@
 """The Triton kernel against the plain code: on a GPU if there is one, else in its interpreter.
 
-Without a GPU: `TRITON_INTERPRET=1 python -m pytest tests/test_kernels.py`; the interpreter of triton
-3.6 needs numpy below 2.4.
+Without a GPU: `TRITON_INTERPRET=1 python -m pytest tests/test_kernels.py`; triton 3.6 interprets
+with numpy below 2.4 only.
 """
 
 from __future__ import annotations
