@@ -15,8 +15,8 @@ from .attention import (
     attend,
     attend_plainly,
     last_query_attention,
-    received_attention,
 )
+from .received import received_attention
 
 COLLECTING = "fastadasp"
 

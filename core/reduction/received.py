@@ -1,0 +1,95 @@
+"""Received attention by a Triton kernel where one proves right, else by plain torch.
+
+Knows which of the two to call. A kernel is believed once it has agreed with the plain code on a
+small input on the device where it is to run; without triton, or when it fails, the plain code
+stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from ..errors import first_line
+from ..flops import SAMPLE_EVERY
+from . import attention
+from .attention import AudioColumns
+
+Pass = Callable[..., Tensor]
+
+_KERNEL_DEVICES = ("cuda",)
+_TOLERANCE = 1e-2  # the plain code may be set to TF32
+_TOKENS = 300  # more than a block of columns, and of queries behind it
+
+
+def received_attention(  # noqa: PLR0913
+    query: Tensor,
+    key: Tensor,
+    lse: Tensor,
+    columns: AudioColumns,
+    bias: Tensor | None,
+    scale: float,
+    every: int = 1,
+) -> Tensor:
+    """`attention.received_attention` by the fastest code; a bias must not be below 0."""
+    chosen = attention.received_attention
+    if query.device.type in _KERNEL_DEVICES:
+        chosen = _fastest(query.device, query.dtype, query.shape[-1], bias is not None)
+    return chosen(query, key, lse, columns, bias, scale, every)
+
+
+@cache
+def _fastest(device: torch.device, dtype: torch.dtype, head_dim: int, biased: bool) -> Pass:
+    """The kernel, or the plain code if the kernel does not agree with it."""
+    try:
+        kernel = _kernel()
+        if kernel is None:
+            return attention.received_attention
+        if _agrees(kernel, device, dtype, head_dim, biased):
+            return kernel
+        reason = "its results are wrong"
+    except torch.OutOfMemoryError:
+        raise
+    # whatever a compiler or a driver may raise: the plain code needs neither
+    except Exception as error:
+        reason = first_line(error)
+    _warn(f"no Triton kernel on {device} in {str(dtype).removeprefix('torch.')}: {reason}")
+    return attention.received_attention
+
+
+def _kernel() -> Pass | None:
+    """The kernel, None where triton is not installed."""
+    if find_spec("triton") is None:
+        return None
+    from .kernels import received_attention as kernel
+
+    return kernel
+
+
+def _agrees(
+    kernel: Pass, device: torch.device, dtype: torch.dtype, head_dim: int, biased: bool
+) -> bool:
+    """Whether the kernel equals the plain code on two rows that differ."""
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 2, _TOKENS, head_dim, generator=draw).to(device, dtype)
+    key = torch.randn(2, 1, _TOKENS, head_dim, generator=draw).to(device, dtype)
+    lse = 5 + torch.rand(2, 2, _TOKENS, generator=draw).to(device)
+    bias = torch.rand(2, _TOKENS, generator=draw).to(device) if biased else None
+    columns = AudioColumns(start=(7, 61), length=(250, 200), pad=(0, 50))
+    for every in (1, SAMPLE_EVERY):
+        seen = (query, key, lse, columns, bias, head_dim**-0.5, every)
+        expected = attention.received_attention(*seen)
+        if not torch.allclose(kernel(*seen), expected, rtol=_TOLERANCE, atol=0):
+            return False
+    return True
+
+
+@cache
+def _warn(text: str) -> None:
+    """Say it once."""
+    logging.getLogger(__name__).warning("%s; received attention takes the slower plain code", text)

@@ -1,0 +1,129 @@
+"""The Triton kernel against the plain code: on a GPU if there is one, else in its interpreter.
+
+Without a GPU: `TRITON_INTERPRET=1 python -m pytest tests/test_kernels.py`; triton 3.6 interprets
+with numpy below 2.4 only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from core.reduction import attention, received
+from core.reduction.attention import AudioColumns
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+TOLERANCE = 1e-4 if DEVICE.type == "cuda" else 1e-5
+TOKENS = 300
+
+if find_spec("triton") is None:
+    pytest.skip("triton is not installed", allow_module_level=True)
+if DEVICE.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    # read when triton is imported, which torch may do before any test
+    pytest.skip("no GPU: TRITON_INTERPRET=1 lets Triton do without", allow_module_level=True)
+
+from core.reduction.kernels import received_attention  # noqa: E402
+
+LAYOUTS = {
+    "one row": AudioColumns((17,), (230,), (0,)),
+    "ragged": AudioColumns((17, 151), (230, 90), (0, 40)),
+    "either end": AudioColumns((0, 172), (129, 128), (0, 172)),
+    "one token": AudioColumns((299, 3), (1, 1), (0, 2)),
+}
+
+
+@pytest.fixture(autouse=True)
+def bfloat16_in_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own dot takes the bits of a bfloat16 for an integer."""
+    if DEVICE.type == "cuda":
+        return
+    from triton import language
+    from triton.runtime import interpreter
+
+    plain = interpreter.InterpreterBuilder.create_dot
+
+    def widened(operand: Any) -> Any:
+        if operand.dtype.scalar != language.bfloat16:
+            return operand
+        bits = operand.data.astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), language.float32)
+
+    def dot(self: Any, left: Any, right: Any, *rest: Any) -> Any:
+        return plain(self, widened(left), widened(right), *rest)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", dot)
+
+
+def inputs(
+    columns: AudioColumns, groups: int, width: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query and key as a projection leaves them, heads behind tokens, and a log-sum-exp."""
+    draw = torch.Generator().manual_seed(0)
+    rows, heads = len(columns.start), 2 * groups
+    query = 2 * torch.randn(rows, TOKENS, heads, width, generator=draw)
+    key = torch.randn(rows, TOKENS, heads // groups, width, generator=draw)
+    query, key = (at.to(DEVICE, dtype).transpose(1, 2) for at in (query, key))
+    visible = torch.ones(TOKENS, TOKENS, dtype=torch.bool, device=DEVICE).tril()
+    scores = query.float() @ key.repeat_interleave(groups, 1).float().transpose(-1, -2)
+    scores = (scores * width**-0.5).masked_fill(~visible, -torch.inf)
+    return query, key, scores.logsumexp(-1)
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize(
+    ("layout", "groups", "width", "dtype"),
+    [
+        ("one row", 1, 16, torch.float32),
+        ("ragged", 2, 24, torch.float32),
+        ("either end", 1, 8, torch.float32),
+        ("one token", 2, 16, torch.float32),
+        ("ragged", 2, 24, torch.bfloat16),
+        ("either end", 3, 64, torch.float16),
+    ],
+)
+def test_the_kernel_equals_the_plain_code(
+    layout: str, groups: int, width: int, dtype: torch.dtype, every: int, biased: bool
+) -> None:
+    columns = LAYOUTS[layout]
+    query, key, lse = inputs(columns, groups, width, dtype)
+    bias = None
+    if biased:
+        bias = torch.arange(TOKENS, device=DEVICE).remainder(5).add(1).log()
+        bias = bias.expand(len(query), -1)
+    seen = (query, key, lse, columns, bias, width**-0.5, every)
+    found, expected = received_attention(*seen), attention.received_attention(*seen)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    for row, length in enumerate(columns.length):
+        assert not found[row, :, length:].any()
+
+
+def test_the_kernel_passes_its_check(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    received._fastest.cache_clear()
+    monkeypatch.setattr(received, "_KERNEL_DEVICES", (DEVICE.type,))
+    chosen = received._fastest(DEVICE, torch.float32, 16, True)
+    assert chosen is received_attention and not caplog.messages
+    received._fastest.cache_clear()
+
+
+# the interpreter accepts what the compiler does not
+@pytest.mark.parametrize(("dtype", "biased"), [("bf16", True), ("fp32", False)])
+def test_the_kernel_compiles_for_gpus_that_are_not_here(dtype: str, biased: bool) -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    call = [sys.executable, "-m", "tests.kernel_build", dtype, str(int(biased)), "80", "90"]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for built in done.stdout.splitlines():
+        assert ("mma" in built) == (dtype == "bf16"), "matrix units where there are some"
+    assert len(done.stdout.splitlines()) == 2
