@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -66,11 +67,11 @@ def test_a_layer_holds_the_prompt_once_and_grows_no_further_than_needed() -> Non
     slot = 2 * KV_HEADS * WIDTH * states.itemsize
     assert layer.held_bytes == (PROMPT + SPARE) * slot
     layer.share(BEAMS, 50)
-    moves = set()
+    places = []
     for step in range(50):
         fresh = drawn(BEAMS, KV_HEADS, 1, WIDTH, seed=step)
         keys, _ = layer.update(fresh, 2 * fresh)
-        moves.add(keys.data_ptr())
+        places.append(keys.data_ptr())
         assert keys.shape == (1, KV_HEADS, PROMPT + BEAMS * (step + 1), WIDTH)
         assert layer.tail == BEAMS * (step + 1)
         assert torch.equal(keys[0, :, -BEAMS:].transpose(0, 1), fresh.squeeze(2))
@@ -78,7 +79,8 @@ def test_a_layer_holds_the_prompt_once_and_grows_no_further_than_needed() -> Non
         layer.values[0, :, -2 * BEAMS : -BEAMS].transpose(0, 1),
         2 * drawn(BEAMS, KV_HEADS, 1, WIDTH, seed=48).squeeze(2),
     )
-    assert len(moves) == 3
+    # what is free may be used again, so only neighbours are compared
+    assert sum(one != two for one, two in pairwise(places)) == 2
     assert layer.held_bytes == (PROMPT + BEAMS * 50) * slot
 
 

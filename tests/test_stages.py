@@ -23,6 +23,7 @@ def model(positions: int = 0) -> Any:
     return SimpleNamespace(
         facts=facts(),
         features=lambda wave: float(np.abs(wave).max()),
+        bounded=False,
         model=SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text)),
     )
 
