@@ -123,7 +123,7 @@ def test_start_layer_wins_and_must_exist() -> None:
         ({"reduce": -0.1}, "0 to 0.9"),
         ({"reduce": float("nan")}, "0 to 0.9"),
         ({"reduce": 30}, "0 to 0.9"),
-        ({"preset": "asr-saef"}, "choose one of none, asr-safe"),
+        ({"preset": "asr-saef"}, "choose one of none, asr-aggressive, asr-safe"),
         ({"schedule": "wonce"}, "once, constant, decay, input"),
         ({"positions": "kept"}, "reindex, keep"),
         ({"start_layer": -1}, "counted from 0"),

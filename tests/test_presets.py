@@ -33,6 +33,7 @@ def test_the_shipped_presets_are_these() -> None:
     [
         ("none", 0.0, "once"),
         ("asr-safe", 0.2, "constant"),
+        ("asr-aggressive", 0.5, "input"),
         ("st-safe", 0.2, "decay"),
         ("er-aggressive", 0.5, "once"),
         ("sqa-safe", 0.3, "once"),
