@@ -61,14 +61,15 @@ class SpeechProbabilities:
         if self._resampler is not None:
             tail = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             self._held = np.concatenate((self._held, tail))
-        if not len(self._held):
+        held, self._held = self._held, np.zeros(0, np.float32)
+        if not len(held):
             return []
-        return self._run(np.pad(self._held, (0, -len(self._held) % _FRAME)))
+        return self._run(np.pad(held, (0, -len(held) % _FRAME)))
 
     def _run(self, samples: Waveform) -> list[float]:
         frames = samples.reshape(-1, _FRAME)
         contexts = np.concatenate((self._context, frames[:-1, -_CONTEXT:]))
-        self._context = frames[-1:, -_CONTEXT:]
+        self._context = frames[-1:, -_CONTEXT:].copy()  # a view would keep all the samples
         inputs = {"input": np.concatenate((contexts, frames), axis=1), **self._state}
         probabilities: npt.NDArray[np.float32]
         probabilities, hidden, cell = self._session.run(["speech_probs", "hn", "cn"], inputs)
