@@ -6,6 +6,7 @@ the expected cuts can be told to the sample.
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -262,3 +263,18 @@ def test_another_rate() -> None:
 def test_what_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=r"mode|window|pad"):
         Cutting(**wrong)  # type: ignore[arg-type]
+
+
+def test_who_wants_the_numbers_keeps_no_sound() -> None:
+    def blocks() -> Iterator[Waveform]:
+        for _ in range(6):
+            yield np.zeros(9 * RATE, np.float32)
+
+    list(segment(blocks(), "a"))  # the detector is loaded
+    tracemalloc.start()
+    segmenter = segment(blocks(), "a")
+    list(segmenter)
+    left, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert segmenter.audio_seconds == 54
+    assert left < 100_000 < most
