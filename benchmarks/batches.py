@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -67,12 +68,15 @@ def texts(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> dict[
 def plain(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Iterator[str]:
     """`generate` of the untouched model, one recording after the other, as its card shows."""
     runner = Engine(lm, config).runner
+
+    @cache
+    def prompt(question: str | None) -> str:
+        language = config.target_language
+        return lm.prompt(Request(config.task, target_language=language, question=question))
+
     for segment in segments:
-        request = Request(
-            config.task, target_language=config.target_language, question=segment.question
-        )
         made: Any = lm.processor(
-            text=lm.prompt(request),
+            text=prompt(segment.question),
             audio=[segment.samples],
             sampling_rate=segment.sample_rate,
             return_tensors="pt",

@@ -19,7 +19,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +30,8 @@ from core import pipeline
 from core.config import RunConfig
 from core.flags import resolve
 from core.media.discover import discover
-from core.records import Segment
 from core.results.store import MemorySink
-from core.stages import Rooms
+from core.stages import Rooms, Stopwatch
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 SHORT = ("kitchen.wav", "market.flac", "station.mp3", "garden.ogg", "harbour.flac")
@@ -44,25 +42,16 @@ class Watched(Rooms):
 
     def __init__(self) -> None:
         """Nothing has been waited for."""
-        self.waited_s = self.ready_at = 0.0
+        self.waiting, self.ready_at = Stopwatch(), 0.0
 
     def start(self, config: RunConfig) -> tuple[Any, Any]:
         """Load the model; what its thread computes counts from here on."""
         lm, engine = super().start(config)
         plain: Any = engine
         transcribe = plain.transcribe
-        plain.transcribe = lambda segments: transcribe(self._timed(segments))
+        plain.transcribe = lambda segments: transcribe(self.waiting.timed(segments))
         self.ready_at = time.thread_time()
         return lm, engine
-
-    def _timed(self, segments: Iterator[Segment]) -> Iterator[Segment]:
-        while True:
-            begun = time.perf_counter()
-            segment = next(segments, None)
-            self.waited_s += time.perf_counter() - begun
-            if segment is None:
-                return
-            yield segment
 
 
 def measure(folder: Path, threads: int, flags: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +70,7 @@ def measure(folder: Path, threads: int, flags: dict[str, Any]) -> dict[str, Any]
         "wall_s": round(report.wall_s, 2),
         "model_s": round(report.model_s, 2),
         "busy": round(report.model_s / report.wall_s, 4),
-        "waited_s": round(rooms.waited_s, 2),
+        "waited_s": round(rooms.waiting.seconds, 2),
         "thread_cpu_s": round(computed, 2),
         "decode_files_s": round(sum(one.load_audio_s for one in spent), 2),
         "segment_and_features_s": round(sum(one.segment_s for one in spent), 2),

@@ -124,8 +124,8 @@ class Pieces:
         from .media.apart import decode_apart
         from .media.segment import Segmenter, side_by_side
 
-        self._decoding = _Stopwatch()
-        self._drawing = _Stopwatch()
+        self._decoding = Stopwatch()
+        self._drawing = Stopwatch()
         self._notes: list[str] = []
         rate = next(iter(cuttings)).sample_rate
         blocks = decode_apart(recording.path, rate, self._notes.append)
@@ -168,13 +168,14 @@ def _checked(blocks: Iterable[Waveform], check: Callable[[], None]) -> Iterator[
         yield block
 
 
-class _Stopwatch:
+class Stopwatch:
     """Counts the time spent inside an iterator, not between its items."""
 
     def __init__(self) -> None:
         self.seconds: Seconds = 0.0
 
     def timed(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items."""
         source = iter(items)
         while True:
             begun = time.perf_counter()

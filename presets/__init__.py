@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-SCHEDULES = ("once", "constant", "decay", "input")
 ANCHORED = ("once", "constant", "decay")
 """Schedules that begin at the start layer."""
+SCHEDULES = (*ANCHORED, "input")
 POSITIONS = ("reindex", "keep")
 MAX_REDUCE = 0.9
 

@@ -14,7 +14,7 @@ from core.errors import MediaError, UsageError
 from core.flags import resolve
 from core.media import apart
 from core.records import Recording
-from core.stages import Rooms, _cutting, _Stopwatch
+from core.stages import Rooms, Stopwatch, _cutting
 
 
 def model(positions: int = 0) -> Any:
@@ -165,7 +165,7 @@ def test_the_stopwatch_counts_the_inside_only() -> None:
         time.sleep(0.05)
         yield 1
 
-    watch = _Stopwatch()
+    watch = Stopwatch()
     begun = time.perf_counter()
     for _ in watch.timed(slow()):
         time.sleep(0.2)
