@@ -1,4 +1,4 @@
-"""The Triton kernel against the plain code: on a GPU if there is one, else in its interpreter.
+"""The Triton kernels against the plain code: on a GPU if there is one, else in its interpreter.
 
 Without a GPU: `TRITON_INTERPRET=1 python -m pytest tests/test_kernels.py`; triton 3.6 interprets
 with numpy below 2.4 only.
@@ -17,8 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.reduction import attention, received
+from core.reduction import attention, received, split
 from core.reduction.attention import AudioColumns
+from core.reduction.fixed import Behind, FixedTails
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TOLERANCE = 1e-4 if DEVICE.type == "cuda" else 1e-5
@@ -31,6 +32,7 @@ if DEVICE.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU: TRITON_INTERPRET=1 lets Triton do without", allow_module_level=True)
 
 from core.reduction.kernels import received_attention  # noqa: E402
+from core.reduction.split_kernels import attend_split  # noqa: E402
 
 LAYOUTS = {
     "one row": AudioColumns((17,), (230,), (0,)),
@@ -117,11 +119,66 @@ def test_the_kernel_passes_its_check(
     received._fastest.cache_clear()
 
 
+@pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
+@pytest.mark.parametrize(
+    ("rows", "kv_heads", "groups", "beams", "width", "steps", "dtype"),
+    [
+        (1, 2, 1, 1, 16, 3, torch.float32),
+        (2, 1, 3, 3, 24, 40, torch.float32),
+        (3, 2, 2, 5, 16, 64, torch.float32),
+        (2, 2, 4, 5, 8, 1, torch.bfloat16),
+    ],
+)
+def test_the_split_kernel_equals_the_plain_code(
+    rows: int,
+    kv_heads: int,
+    groups: int,
+    beams: int,
+    width: int,
+    steps: int,
+    dtype: torch.dtype,
+    biased: bool,
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, width, generator=draw).to(DEVICE, dtype)
+
+    tails = FixedTails(rows, beams, DEVICE)
+    for _ in range(steps):
+        tails.advance()
+        tails.follow(torch.randint(beams, (rows, beams), generator=draw).to(DEVICE))
+    size = rows, kv_heads, tails.room * beams
+    behind = Behind(drawn(*size), drawn(*size), tails)
+    # in buffers with room to spare, as a prefill leaves them
+    key, value = (drawn(rows, kv_heads, 320)[:, :, :TOKENS] for _ in range(2))
+    bias = None
+    if biased:
+        bias = torch.arange(TOKENS, device=DEVICE).remainder(5).add(1).log().to(dtype)
+        bias = bias.expand(rows, 1, 1, -1).clone()
+        bias[-1, ..., :200] = -torch.inf
+    seen = drawn(rows * beams, kv_heads * groups, 1), key, value, bias, behind, width**-0.5
+    found, expected = attend_split(*seen), split.attend_split(*seen)
+    assert found.dtype == dtype
+    limit = TOLERANCE if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(found, expected, atol=limit, rtol=limit)
+
+
+def test_the_split_kernel_passes_its_check(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    split._kernel_for.cache_clear()
+    monkeypatch.setattr(split, "_DEVICES", (DEVICE.type,))
+    assert split._kernel_for(DEVICE, torch.float32, 16) is attend_split and not caplog.messages
+    split._kernel_for.cache_clear()
+
+
 # the interpreter accepts what the compiler does not
+@pytest.mark.parametrize("name", ["received", "split"])
 @pytest.mark.parametrize(("dtype", "biased"), [("bf16", True), ("fp32", False)])
-def test_the_kernel_compiles_for_gpus_that_are_not_here(dtype: str, biased: bool) -> None:
+def test_a_kernel_compiles_for_gpus_that_are_not_here(name: str, dtype: str, biased: bool) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    call = [sys.executable, "-m", "tests.kernel_build", dtype, str(int(biased)), "80", "90"]
+    call = [sys.executable, "-m", "tests.kernel_build", name, dtype, str(int(biased)), "80", "90"]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for built in done.stdout.splitlines():

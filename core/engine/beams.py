@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .generate import Answer, Decoder, Prefilled, StepHook, step
+from .generate import Answer, Decoder, Prefilled, StepHook
+from .steps import Steps
 
 _NEVER = -1.0e9
 
@@ -77,7 +78,7 @@ def beam_search(
     logits = start.logits.repeat_interleave(beams, 0)
     position = torch.tensor(start.lengths, device=logits.device).repeat_interleave(beams)
     # the last token is never fed back
-    start.cache.begin(beams, max(caps) - 1, logits.device)
+    steps = Steps(decoder, start.cache, beams, max(caps) - 1, logits.device)
     for made in range(max(caps)):
         candidates = _candidates(logits, rows, keep)
         if made == 0:
@@ -90,7 +91,7 @@ def beam_search(
             break
         last = [ids[-1] if ids else 0 for row in rows for _, ids in row.running]
         tokens, parents = (torch.tensor(ids, device=logits.device) for ids in (last, chosen))
-        logits = step(decoder, start.cache, tokens, position + made, parents)
+        logits = steps.take(tokens, position + made, parents)
     return [_best(row) for row in rows]
 
 

@@ -9,7 +9,7 @@ end on their own caps.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..flops import PromptLengths
 from ..methods import EncoderScores
 from ..reduction import EvictedCache, Eviction, ReducedCache, Reduction, prompt_cache
+from .recorder import Recorder
 
 StepHook = Callable[[], None]
 
@@ -31,12 +32,14 @@ class Decoder:
         head: hidden states to logits.
         embeddings: ids to embeddings.
         ends: ids that end an answer.
+        recorder: of its steps.
     """
 
     stack: Any
     head: nn.Module
     embeddings: nn.Module
     ends: tuple[int, ...]
+    recorder: Recorder = field(default_factory=Recorder)
 
 
 @dataclass(slots=True)
@@ -127,14 +130,16 @@ def step(
 ) -> Tensor:
     """Logits after one more token in each decode row, (rows * beams, vocab), float32.
 
+    Asks nothing of the host but to launch the work, so it can be recorded (see `steps`).
+
     Args:
         decoder: the language model; must be inside `reducing(decoder.stack)`.
-        cache: begun, see `ReducedCache.begin`; it takes the tokens in.
+        cache: begun, and advanced to this token; it takes the tokens in.
         tokens: (rows * beams,).
         position: of each token in its unreduced row, (rows * beams,).
         parents: the beam that each beam continues, (rows, beams); None: its own.
     """
-    cache.advance(parents)
+    cache.follow(parents)
     embedded = decoder.embeddings(tokens).unsqueeze(1)
     hidden = decoder.stack(
         inputs_embeds=embedded,

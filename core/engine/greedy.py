@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..reduction import EvictedCache, ReducedCache
 from ..reduction.regroup import regroup
-from .generate import Answer, Decoder, Prefilled, StepHook, step
+from .generate import Answer, Decoder, Prefilled, StepHook
+from .steps import Steps
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Pool:
         self._decoder, self._no_repeat = decoder, no_repeat
         self._rows: list[Row] = []  # as the cache holds them: some may have ended
         self._cache: ReducedCache | EvictedCache | None = None
+        self._steps: Steps | None = None
         self._tokens = self._position = torch.empty(0)
 
     @property
@@ -96,8 +98,8 @@ class Pool:
 
     def step(self) -> None:
         """One more token for every open row."""
-        assert self._cache is not None, "no row has joined"
-        logits = step(self._decoder, self._cache, self._tokens, self._position)
+        assert self._cache is not None and self._steps is not None, "no row has joined"
+        logits = self._steps.take(self._tokens, self._position)
         self._tokens = self._choose(logits, self._rows)
         self._position = self._position + 1
         # moving rows costs about a step, so it waits until half of a step is for nothing
@@ -130,7 +132,7 @@ class Pool:
         parts = [pair for pair in zip(batches, stays, strict=True) if pair[1]]
         self._rows = [batch.rows[n] for batch, stay in parts for n in stay]
         if not parts:
-            self._cache = None
+            self._cache = self._steps = None
             return
         self._tokens = torch.cat([batch.tokens[stay] for batch, stay in parts])
         self._position = torch.cat([batch.position[stay] for batch, stay in parts])
@@ -140,7 +142,7 @@ class Pool:
             ((batch, _),) = parts
             self._cache = batch.cache
         steps = max(row.cap - len(row.ids) for row in self._rows)
-        self._cache.begin(1, steps, self._tokens.device)
+        self._steps = Steps(self._decoder, self._cache, 1, steps, self._tokens.device)
 
     def _held(self, cache: ReducedCache | EvictedCache) -> _Batch:
         return _Batch(cache, self._rows, self._tokens, self._position)

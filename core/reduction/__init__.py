@@ -6,6 +6,7 @@ from .attach import why_not
 from .cache import PromptCache, ReducedCache, Reduction, Threshold
 from .evicting import EvictedCache, Eviction, prompt_cache
 from .layers import reducing
+from .split import splits
 
 __all__ = [
     "EvictedCache",
@@ -16,5 +17,6 @@ __all__ = [
     "Threshold",
     "prompt_cache",
     "reducing",
+    "splits",
     "why_not",
 ]

@@ -18,6 +18,7 @@ from ..flops import PromptLengths
 from ..merge import Plan
 from ..methods import EncoderScores, Method, ThresholdMethod
 from .attention import AudioColumns
+from .fixed import FixedLayer, FixedTails
 from .growing import GrowingLayer
 from .masks import Masks, Tails
 from .spans import shared
@@ -169,12 +170,14 @@ class PromptCache(Cache):  # type: ignore[misc]
         prompts: the batch as each prefilled layer holds it.
         masks: the masks that its layers ask for.
         beams: decode rows per prompt row; 0 until the prompts are complete.
+        fixed: where generated tokens go if their memory is not to move, see `fix`.
         configs: see `decoding.attending_by`.
         gates: what each row's prompt steers the decoder by, (rows, hidden); None as a rule.
         movable: whether its rows can become rows of another cache (see `regroup`).
     """
 
     movable: ClassVar[bool] = True
+    layers: list[Any]
 
     def __init__(self, rows: Sequence[PromptLengths], size_bias: bool = False) -> None:
         super().__init__(layer_class_to_replicate=GrowingLayer)
@@ -183,6 +186,7 @@ class PromptCache(Cache):  # type: ignore[misc]
         self.prompts: list[PromptState] = []
         self.masks = Masks(size_bias)
         self.beams = 0
+        self.fixed: FixedTails | None = None
         self.configs: dict[int, Any] = {}
         self.gates: Tensor | None = None
 
@@ -202,9 +206,25 @@ class PromptCache(Cache):  # type: ignore[misc]
         for layer in self.layers:
             layer.share(beams, steps)
 
-    def advance(self, parents: Tensor | None = None) -> None:
-        """Make ready for one more token; see `Tails.advance` for `parents`."""
-        self.masks.advance(parents)
+    def fix(self) -> None:
+        """Hold what will be generated where it need not move (see `fixed`), after `begin`."""
+        self.fixed = FixedTails(len(self.rows), self.beams, self.layers[0].device)
+        self.layers = [FixedLayer(layer, self.fixed) for layer in self.layers]
+
+    def advance(self) -> bool:
+        """Count one more token; whether something had to move for it after all."""
+        if self.fixed is None or not self.fixed.advance():
+            return False
+        for layer in self.layers:
+            layer.make_room()
+        return True
+
+    def follow(self, parents: Tensor | None = None) -> None:
+        """Make ready for the token that was counted last; see `Tails.advance` for `parents`."""
+        if self.fixed is None:
+            self.masks.advance(parents)
+        else:
+            self.fixed.follow(parents)
 
     @property
     def tail(self) -> int:

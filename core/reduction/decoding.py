@@ -1,7 +1,8 @@
 """Decode steps over a cache that holds each prompt once: what a layer does with one new token.
 
 The beams of a row become so many queries of one attention over [prompt ; all its beams' tokens],
-with a mask that shows each beam its own past: one fused kernel, every key read once.
+with a mask that shows each beam its own past: one fused kernel, every key read once. Where what is
+generated has a fixed place, the kernel takes it apart from the prompt (see `split`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from .cache import ReducedCache
 
 SHARED = "fastadasp_shared"
+SPLIT = "fastadasp_split"
 
 
 def decode_layer(
@@ -29,6 +31,10 @@ def decode_layer(
 ) -> Tensor:
     """One new token in each decode row, (rows * beams, 1, hidden), through one layer."""
     cache: ReducedCache = kwargs["past_key_values"]
+    if cache.fixed is not None:
+        kwargs["attention_mask"] = cache.masks.prompt(cache.seen_by(index), hidden)
+        with attending_by(layer.self_attn, SPLIT, cache.configs):
+            return plain(hidden, *args, behind=cache.layers[index].behind, **kwargs)
     kwargs["attention_mask"] = cache.masks.decode(cache.seen_by(index), hidden)
     if cache.beams == 1:
         return plain(hidden, *args, **kwargs)

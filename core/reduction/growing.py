@@ -6,13 +6,24 @@ Knows tensors and the cache interface of transformers; knows nothing of audio or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 SPARE = 64
 """Slots beyond what is filled, whenever a buffer is made; from then on the room doubles."""
+
+
+class Giving(Protocol):
+    """A layer whose keys and values can be taken out of it."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+    def give(self) -> Tensor:
+        """Keys of the slots in use, at the second call values; they are let go of."""
 
 
 class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -39,7 +50,7 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         self._buffers: list[Tensor] = []
 
     @classmethod
-    def side_by_side(cls, parts: Sequence[tuple[Self, Sequence[int]]], width: int) -> Self:
+    def side_by_side(cls, parts: Sequence[tuple[Giving, Sequence[int]]], width: int) -> Self:
         """A layer of the chosen rows of some layers, one after the other, right-aligned.
 
         Args:
@@ -47,11 +58,12 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
             width: slots of the longest row that stays.
         """
         joined = cls()
-        joined.dtype, joined.device = parts[0][0].dtype, parts[0][0].device
+        like = parts[0][0]
+        joined.dtype, joined.device = like.dtype, like.device
         joined.is_initialized, joined.length = True, width
         # keys first, and the old ones go before room is made for the values
         for _ in range(2):
-            held = [(part._buffers.pop(0), part.length, rows) for part, rows in parts]
+            held = [(part.give(), rows) for part, rows in parts]
             joined._buffers.append(_right_aligned(held, width))
         return joined
 
@@ -68,6 +80,16 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
     def held_bytes(self) -> int:
         """Bytes of the buffers, spare room included."""
         return sum(buffer.nbytes for buffer in self._buffers)
+
+    @property
+    def filled(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the slots in use, views of the buffers."""
+        keys, values = (buffer[:, :, : self.length] for buffer in self._buffers)
+        return keys, values
+
+    def give(self) -> Tensor:
+        """Keys of the slots in use, at the second call values; they are let go of."""
+        return self._buffers.pop(0)[:, :, : self.length]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make empty buffers for states of these shapes, (rows, kv_heads, any, head_dim)."""
@@ -92,7 +114,7 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
             self._grow(begin)
         for buffer, states in zip(self._buffers, fresh, strict=True):
             buffer[:, :, begin : self.length] = states
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
+        self.keys, self.values = self.filled
         return self.keys, self.values
 
     def hold(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -133,20 +155,20 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-def _right_aligned(parts: Sequence[tuple[Tensor, int, Sequence[int]]], width: int) -> Tensor:
-    """Rows of some buffers, each filled up to a slot, in one buffer filled up to `width`.
+def _right_aligned(parts: Sequence[tuple[Tensor, Sequence[int]]], width: int) -> Tensor:
+    """Rows of some keys or values in one buffer that is filled up to `width`.
 
     What stands in the left padding is zero: a mask hides it, but it must be finite.
     """
     like = parts[0][0]
-    rows = sum(len(stay) for _, _, stay in parts)
+    rows = sum(len(stay) for _, stay in parts)
     out = like.new_empty(rows, like.shape[1], width + SPARE, like.shape[3])
     first = 0
-    for buffer, length, stay in parts:
-        taken = min(width, length)
+    for filled, stay in parts:
+        taken = min(width, filled.shape[2])
         place = out[first : first + len(stay)]
         place[:, :, : width - taken] = 0
-        held = buffer[:, :, length - taken : length]
+        held = filled[:, :, filled.shape[2] - taken :]
         place[:, :, width - taken : width] = held if len(stay) == len(held) else held[list(stay)]
         first += len(stay)
     return out

@@ -23,11 +23,12 @@ from ..methods import AudioView
 from ..placing import home, spread
 from .cache import PromptCache, PromptState, ReducedCache
 from .collecting import COLLECTING, Collected, collecting_attention
-from .decoding import SHARED, attending_by, decode_layer, shared_attention
+from .decoding import SHARED, SPLIT, attending_by, decode_layer, shared_attention
 from .evicting import EvictedCache, evicting_layer
 from .last import SKIPPED, last_layer, shortens, skipped_attention
 from .masks import log_sizes
 from .spans import Spans
+from .split import split_attention
 
 _MISSING = object()
 
@@ -44,6 +45,7 @@ def reducing(decoder: Any) -> Iterator[None]:
     """
     AttentionInterface.register(COLLECTING, collecting_attention)
     AttentionInterface.register(SHARED, shared_attention)
+    AttentionInterface.register(SPLIT, split_attention)
     AttentionInterface.register(SKIPPED, skipped_attention)
     layers = list(decoder.layers)
     before = [layer.__dict__.get("forward", _MISSING) for layer in layers]

@@ -31,7 +31,8 @@ def regroup(parts: Sequence[tuple[ReducedCache, Sequence[int]]]) -> ReducedCache
         A cache that holds no beams yet: call `begin`.
     """
     cache, chosen = parts[0]
-    if len(parts) == 1 and not cache.tail and len(chosen) == len(cache.kept):
+    untouched = cache.fixed is None and not cache.tail
+    if len(parts) == 1 and untouched and len(chosen) == len(cache.kept):
         return cache
     joined = ReducedCache(
         [row for one, stay in parts for row in _grown(one.rows, stay, one.tail)],

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from core.config import ReductionConfig
-from core.engine import Engine, ceiling, cost, greedy, memory, runner
+from core.engine import Engine, ceiling, cost, greedy, memory, runner, steps
 from core.engine.batching import Waiting
 from core.engine.generate import prefill
 from core.engine.memory import Room, out_of_memory
@@ -297,17 +297,17 @@ def test_a_segment_too_large_for_the_memory_fails_alone_and_is_forgotten(
 def test_a_step_that_fails_starts_its_rows_over(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    plain, rows = greedy.step, list[int]()
+    plain, rows = steps.step, list[int]()
 
-    def step(decoder: Any, cache: Any, tokens: Any, position: Any) -> Any:
+    def step(decoder: Any, cache: Any, tokens: Any, *more: Any) -> Any:
         rows.append(len(tokens))
         if len(tokens) > 3:
             raise error
-        return plain(decoder, cache, tokens, position)
+        return plain(decoder, cache, tokens, *more)
 
     with Engine(lm, config(batch_size=6)) as engine:
         expected = [found.text for found in engine.run(segments(*RAGGED))]
-        monkeypatch.setattr(greedy, "step", step)
+        monkeypatch.setattr(steps, "step", step)
         found = engine.run(segments(*RAGGED))
     assert [piece.text for piece in found] == expected
     assert rows[0] == 6
