@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.tiny import PromptBatch
 
@@ -51,3 +51,46 @@ def gqa_model() -> Any:
     from tests import tiny
 
     return tiny.tiny_qwen2_audio(kv_heads=2)
+
+
+@pytest.fixture
+def split_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., Any]], None]]:
+    """`split_by(kernel)`: from here on the CPU has that kernel, and can record decode steps."""
+    from core.engine import recorder
+    from core.reduction import believed, split
+    from tests.tape import captured
+
+    def put(kernel: Callable[..., Any]) -> None:
+        monkeypatch.setattr(split, "_load", lambda: kernel)
+        monkeypatch.setattr(split, "_DEVICES", ("cpu",))
+        monkeypatch.setattr(recorder, "_captured", captured)
+
+    split._kernel_for.cache_clear()
+    believed.warn.cache_clear()
+    yield put
+    split._kernel_for.cache_clear()
+
+
+@pytest.fixture
+def played(
+    split_by: Callable[[Callable[..., Any]], None], monkeypatch: pytest.MonkeyPatch
+) -> list[Any]:
+    """A device with a kernel that is right; gains an entry with every step played back on it."""
+    from core.engine import recorder
+    from core.reduction import split
+    from tests.tape import captured
+
+    split_by(split.attend_split)
+    plays = list[Any]()
+
+    def counting(work: recorder.Work) -> recorder.Work:
+        play = captured(work)
+
+        def once() -> Any:
+            plays.append(work)
+            return play()
+
+        return once
+
+    monkeypatch.setattr(recorder, "_captured", counting)
+    return plays

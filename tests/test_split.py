@@ -3,7 +3,7 @@ move it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,11 +14,12 @@ from core.engine import recorder, steps
 from core.engine.beams import beam_search
 from core.engine.greedy import Pool, greedy
 from core.methods import get_method
-from core.reduction import Reduction, believed, fixed, reducing, split
+from core.reduction import Reduction, fixed, reducing, split
 from core.reduction.fixed import Behind, FixedLayer, FixedTails
 from core.reduction.growing import SPARE, GrowingLayer
 from core.reduction.masks import Tails
 from tests.tape import captured
+from tests.test_eviction import AFTER, AUDIO, BEFORE, eviction, held_by
 from tests.test_reduction import counts, decoder_of, run_prefill
 from tests.tiny import prompt_batch
 
@@ -28,40 +29,6 @@ REDUCTION = Reduction(get_method("fastadasp"), "keep", size_bias=True)
 RATIOS = [0.35, 0.5]
 
 Kernel = Callable[..., Tensor]
-
-
-@pytest.fixture
-def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Kernel], None]]:
-    """`use(kernel)`: from here on the CPU is a device with that kernel, and it can record."""
-
-    def put(kernel: Kernel) -> None:
-        monkeypatch.setattr(split, "_load", lambda: kernel)
-        monkeypatch.setattr(split, "_DEVICES", ("cpu",))
-        monkeypatch.setattr(recorder, "_captured", captured)
-
-    split._kernel_for.cache_clear()
-    believed.warn.cache_clear()
-    yield put
-    split._kernel_for.cache_clear()
-
-
-@pytest.fixture
-def played(use: Callable[[Kernel], None], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A device with a kernel that is right; grows by one with every step that is played back."""
-    use(split.attend_split)
-    plays = list[Any]()
-
-    def counting(work: recorder.Work) -> recorder.Work:
-        play = captured(work)
-
-        def once() -> Tensor:
-            plays.append(work)
-            return play()
-
-        return once
-
-    monkeypatch.setattr(recorder, "_captured", counting)
-    return plays
 
 
 def drawn(*shape: int, seed: int) -> Tensor:
@@ -193,6 +160,38 @@ def test_no_memory_for_a_recording_is_no_reason_to_give_up_recording(
         answers(gqa_model, "constant", 1, 20)
 
 
+def test_a_batch_that_gains_nobody_goes_on(gqa_model: Any, request: pytest.FixtureRequest) -> None:
+    batch = prompt_batch(gqa_model, [23, 9], [3, 5], [4, 7])
+    kept = counts(batch, "constant", 1, RATIOS)
+
+    def pooled() -> list[int]:
+        pool = Pool(decoder_of(gqa_model))
+        with reducing(gqa_model.get_decoder()), torch.inference_mode():
+            row, _ = pool.join(run_prefill(gqa_model, batch, kept, REDUCTION), [9, 9])
+            pool.join(run_prefill(gqa_model, batch, kept, REDUCTION), [1, 1])
+            while pool.open:
+                pool.step()
+        return row.ids
+
+    expected = pooled()
+    request.getfixturevalue("played")
+    assert pooled() == expected
+
+
+def test_a_cut_cache_is_played_back_too(gqa_model: Any, request: pytest.FixtureRequest) -> None:
+    batch = prompt_batch(gqa_model, AUDIO, BEFORE, AFTER)
+
+    def found() -> list[Any]:
+        with reducing(gqa_model.get_decoder()), torch.inference_mode():
+            start = run_prefill(gqa_model, batch, held_by(batch), eviction("h2o"))
+            return greedy(decoder_of(gqa_model), start, [12] * 3)
+
+    expected = found()
+    plays = request.getfixturevalue("played")
+    assert found() == expected
+    assert plays
+
+
 def wrong(*seen: Any) -> Tensor:
     """Leaves the last generated token out."""
     behind: Behind = seen[4]
@@ -205,17 +204,17 @@ def wrong(*seen: Any) -> Tensor:
 
 
 def test_a_kernel_that_is_wrong_is_not_used(
-    gqa_model: Any, use: Callable[[Kernel], None], caplog: pytest.LogCaptureFixture
+    gqa_model: Any, split_by: Callable[[Kernel], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = answers(gqa_model, "constant", 3, 20)
-    use(wrong)
+    split_by(wrong)
     assert answers(gqa_model, "constant", 3, 20) == expected
     (said,) = caplog.messages
     assert "no Triton kernel on cpu in float32" in said and "wrong" in said
 
 
-def test_layers_on_two_devices_are_not_split(use: Callable[[Kernel], None]) -> None:
-    use(split.attend_split)
+def test_layers_on_two_devices_are_not_split(split_by: Callable[[Kernel], None]) -> None:
+    split_by(split.attend_split)
     layers = [GrowingLayer(), GrowingLayer()]
     for layer in layers:
         layer.update(*[torch.zeros(1, 2, 3, 8)] * 2)

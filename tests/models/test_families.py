@@ -17,7 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from core.config import ReductionConfig, RunConfig
-from core.engine import Engine
+from core.engine import Engine, steps
 from core.models import load_model
 from core.models.base import Request, SpeechLM
 from core.records import Segment, Waveform
@@ -165,6 +165,22 @@ def test_three_together_are_three_alone(loaded: Loaded, beams: int) -> None:
         assert found.error is None
         left = found.cost.prefill_flops / found.cost.prefill_full_flops
         assert left == pytest.approx(1 - cut, abs=0.01)
+
+
+@pytest.mark.usefixtures("ids")
+@pytest.mark.parametrize("beams", [1, 2])
+def test_steps_can_be_played_back(
+    loaded: Loaded, beams: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = loaded.lm
+    pieces = segments(lm, *SECONDS)
+    with Engine(lm, config(target(lm, pieces), num_beams=beams)) as engine:
+        plain = engine.run(pieces)
+        plays = request.getfixturevalue("played")
+        monkeypatch.setattr(steps, "PLAIN_STEPS", 1)
+        found = engine.run(pieces)
+    assert [one.text for one in found] == [one.text for one in plain]
+    assert len(plays) == NEW_TOKENS - 1
 
 
 def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
