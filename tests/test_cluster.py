@@ -152,7 +152,7 @@ class Inline:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> Inline:
     ray = Inline()
-    monkeypatch.setattr("core.cluster._ray", lambda: ray)
+    monkeypatch.setattr("core.worker.ray", lambda: ray)
     return ray
 
 
@@ -220,7 +220,7 @@ def test_relative_paths_start_where_the_command_did(
 
 
 def test_without_questions_no_worker_is_asked(folder: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("core.cluster._ray", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr("core.worker.ray", lambda: pytest.fail("Ray was started"))
     config = resolve(model="fake", task="sqa")
     with pytest.raises(UsageError, match="needs a question"):
         run(TWO, config, corpus(folder, {"a": "one"}), MemorySink())
