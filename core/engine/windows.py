@@ -22,7 +22,7 @@ Encode = Callable[[SpeechLM, Sequence[Segment], bool], tuple[Encoded, list[int]]
 TOGETHER = 16
 """Windows that are encoded at a time, unless there are more segments than that."""
 
-CPU_TOGETHER: int | None = 4
+CPU_PORTION: int | None = 4
 """Windows, and prompts, that a CPU takes at a time; None = as many as any device."""
 
 _AT_LEAST: Seconds = 240.0
@@ -69,7 +69,7 @@ def portion(device: torch.device) -> int | None:
     A row is padded to the longest beside it. On a CPU that costs more than company saves: a few
     rows keep it as busy as many.
     """
-    return CPU_TOGETHER if device.type == "cpu" else None
+    return CPU_PORTION if device.type == "cpu" else None
 
 
 def encode(lm: SpeechLM, segments: Sequence[Segment], scored: bool) -> tuple[Encoded, list[int]]:

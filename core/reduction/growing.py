@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
@@ -144,9 +145,10 @@ def _right_aligned(parts: Sequence[tuple[Tensor, int, Sequence[int]]], width: in
     first = 0
     for buffer, length, stay in parts:
         taken = min(width, length)
-        place = out[first : first + len(stay)]
+        place = out[first : first + len(stay), :, :width]
         place[:, :, : width - taken] = 0
         held = buffer[:, :, length - taken : length]
-        place[:, :, width - taken : width] = held if len(stay) == len(held) else held[list(stay)]
+        chosen = torch.tensor(stay, device=held.device)
+        torch.index_select(held, 0, chosen, out=place[:, :, width - taken :])
         first += len(stay)
     return out

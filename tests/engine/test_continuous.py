@@ -37,7 +37,7 @@ HOW = {
 @pytest.fixture
 def whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups go through encoder and prefill at once, as they do on a GPU."""
-    monkeypatch.setattr("core.engine.windows.CPU_TOGETHER", None)
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", None)
 
 
 def own(found: Hypothesis) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_few_windows_are_encoded_at_a_time(
         sizes.append(len(waves))
         return plain(waves, scored)
 
-    monkeypatch.setattr("core.engine.windows.CPU_TOGETHER", most)
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", most)
     monkeypatch.setattr(lm, "encode", counted)
     encode(lm, segments(40.0, 3.0), scored=False)
     assert sizes == expected
