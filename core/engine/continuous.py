@@ -1,9 +1,9 @@
 """Continuous batching: a segment that has its answer makes way for the next one at once.
 
-Segments are encoded and prefilled in groups, on a CPU in portions of these (see `portion`), and then
-join the rows that are being decoded. With beams a group is a batch: it is decoded to its end before
-the next begins. Rows of several tasks stand side by side where one method reduces them; else a kind
-waits for the rows of another to end.
+Segments are encoded and prefilled in groups, on a CPU in portions of these (see `portion`), and
+then join the rows that are being decoded. With beams a group is a batch: it is decoded to its end
+before the next begins. Rows of several tasks stand side by side where one method reduces them; else
+a kind waits for the rows of another to end.
 
 When does the next group start? One by one, every prefill would pay alone for what a group shares
 (weights that are read, kernels that are launched), and moving the rows together costs about a step
