@@ -106,7 +106,7 @@ def test_rows_join_and_leave(gqa_model: Any, request: pytest.FixtureRequest) -> 
         with reducing(gqa_model.get_decoder()), torch.inference_mode():
             for batch, caps in zip(batches, ([40, 11], [9, 30]), strict=True):
                 kept = counts(batch, "constant", 1, RATIOS)
-                rows += pool.join(run_prefill(gqa_model, batch, kept, REDUCTION), caps)
+                rows += pool.join([run_prefill(gqa_model, batch, kept, REDUCTION)], caps)
                 for _ in range(8):
                     pool.step()
             while pool.open:
@@ -167,8 +167,8 @@ def test_a_batch_that_gains_nobody_goes_on(gqa_model: Any, request: pytest.Fixtu
     def pooled() -> list[int]:
         pool = Pool(decoder_of(gqa_model))
         with reducing(gqa_model.get_decoder()), torch.inference_mode():
-            row, _ = pool.join(run_prefill(gqa_model, batch, kept, REDUCTION), [9, 9])
-            pool.join(run_prefill(gqa_model, batch, kept, REDUCTION), [1, 1])
+            row, _ = pool.join([run_prefill(gqa_model, batch, kept, REDUCTION)], [9, 9])
+            pool.join([run_prefill(gqa_model, batch, kept, REDUCTION)], [1, 1])
             while pool.open:
                 pool.step()
         return row.ids

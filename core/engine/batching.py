@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, groupby
 
-from .job import Job
+from .job import Job, sound_of
 
 LOOK_AHEAD, MOST_AHEAD = 4, 128
 """Batches that are read before the first is formed, and segments that are read at the most."""
 
 SECONDS_AHEAD = 1200.0
 """Of audio, after which no more segments are read: at 16 kHz they take 77 MB."""
+
+
+def portions(group: Sequence[Job], sounds: int) -> list[list[Job]]:
+    """A group in the order given, so many sounds at a time; the tasks of one stay together."""
+    apart = [list(tasks) for _, tasks in groupby(group, key=lambda job: sound_of(job.segment))]
+    return [list(chain(*apart[first : first + sounds])) for first in range(0, len(apart), sounds)]
 
 
 class Waiting:

@@ -1,8 +1,9 @@
 """Continuous batching: a segment that has its answer makes way for the next one at once.
 
-Segments are encoded and prefilled in groups and then join the rows that are being decoded. With
-beams a group is a batch: it is decoded to its end before the next begins. Rows of several tasks
-stand side by side where one method reduces them; else a kind waits for the rows of another to end.
+Segments are encoded and prefilled in groups, on a CPU in portions of these (see `portion`), and
+then join the rows that are being decoded. With beams a group is a batch: it is decoded to its end
+before the next begins. Rows of several tasks stand side by side where one method reduces them; else
+a kind waits for the rows of another to end.
 
 When does the next group start? One by one, every prefill would pay alone for what a group shares
 (weights that are read, kernels that are launched), and moving the rows together costs about a step
@@ -22,12 +23,13 @@ from itertools import chain
 import torch
 
 from ..records import Cost, Hypothesis, Segment
-from .batching import Waiting
+from .batching import Waiting, portions
 from .generate import Prefilled
 from .greedy import Pool
 from .job import Job, asked
 from .memory import Room, out_of_memory
 from .runner import Runner, failed
+from .windows import portion
 
 FREE_SHARE = 4
 """One in so many rows must be free before the next group starts."""
@@ -94,10 +96,13 @@ class Continuous:
         return len(rows) == 1 or (len(rows) <= most and self._room.holds(_wanted(rows)))
 
     def _start(self, group: list[Job]) -> None:
+        mixes = self._runner.mixes(group[0])
         self._room.recover()
         try:
-            start = self._runner.start(group)
-            found = [] if self._mixes(start) else self._runner.search(start, group)
+            if mixes:
+                starts = self._prefilled(group)
+            else:
+                found = self._runner.search(self._runner.start(group), group)
             self._room.check()
         except Exception as error:
             if len(group) == 1 or out_of_memory(error):
@@ -110,19 +115,25 @@ class Continuous:
             self._start(group[half:])
             return
         self._room.settle()
-        self._done.extend(found)
-        if self._mixes(start):
-            self._join(start, group)
+        if mixes:
+            self._join(starts, group)
+        else:
+            self._done.extend(found)
 
-    def _mixes(self, start: Prefilled) -> bool:
-        """Whether others can be decoded beside this group."""
-        return self._runner.beams == 1 and start.cache.movable
+    def _prefilled(self, group: list[Job]) -> list[Prefilled]:
+        """Start a group portion by portion; whoever is done first waits for the others."""
+        parts = portions(group, portion(self._runner.lm.device) or len(group))
+        starts = [self._runner.start(part) for part in parts]
+        waited = sum(part[0].spent.first_token for part in parts)
+        for job in group:
+            job.spent.first_token = waited
+        return starts
 
-    def _join(self, start: Prefilled, group: list[Job]) -> None:
+    def _join(self, starts: Sequence[Prefilled], group: list[Job]) -> None:
         self._under_way += group
         try:
             with torch.inference_mode():
-                rows = self._pool.join(start, [job.cap for job in group])
+                rows = self._pool.join(starts, [job.cap for job in group])
             self._room.check()
         except Exception as error:
             self._start_over(error)

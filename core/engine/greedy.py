@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -80,20 +81,25 @@ class Pool:
         """Rows that want another token."""
         return sum(row.open for row in self._rows)
 
-    def join(self, start: Prefilled, caps: Sequence[int]) -> list[Row]:
+    def join(self, starts: Sequence[Prefilled], caps: Sequence[int]) -> list[Row]:
         """Choose the first token behind each prompt and take the rows in that go on.
 
         Args:
-            start: prompts after prefill; its cache is used up.
-            caps: most new tokens of each row.
+            starts: prompts after prefill; their caches are used up.
+            caps: most new tokens of each row of all of them.
 
         Returns:
             The rows, in the order given; they fill as `step` is called.
         """
         fresh = [Row(cap) for cap in caps]
-        tokens = self._choose(start.logits, fresh)
-        lengths = torch.tensor(start.lengths, device=tokens.device)
-        self._regroup(_Batch(start.cache, fresh, tokens, lengths))
+        left = iter(fresh)
+        joining = []
+        for start in starts:
+            rows = list(islice(left, len(start.lengths)))
+            tokens = self._choose(start.logits, rows)
+            lengths = torch.tensor(start.lengths, device=tokens.device)
+            joining.append(_Batch(start.cache, rows, tokens, lengths))
+        self._regroup(*joining)
         return fresh
 
     def step(self) -> None:
@@ -165,7 +171,7 @@ def greedy(
         no_repeat: longest run of tokens that may come twice, plus one; 0 allows all.
     """
     pool = Pool(decoder, no_repeat)
-    rows = pool.join(start, caps)
+    rows = pool.join([start], caps)
     hook()
     while pool.open:
         pool.step()

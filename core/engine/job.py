@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field, replace
 
 from ..flops import PromptLengths
-from ..records import Segment
+from ..records import Seconds, Segment
 from ..scheduler import Budget
 from .cost import Spent
 from .greedy import Row
@@ -49,6 +49,12 @@ class Job:
 def asked(segment: Segment) -> list[Segment]:
     """A segment for each of its tasks, one after the other; itself where there is but one."""
     return [replace(segment, tasks=(task,)) for task in segment.tasks] or [segment]
+
+
+def sound_of(segment: Segment) -> tuple[str, Seconds, Seconds]:
+    """What a segment has in common with those of its other tasks: pieces of equal times are equal,
+    however they were cut."""
+    return segment.recording_id, segment.start, segment.end
 
 
 def task_of(segment: Segment) -> str | None:

@@ -16,6 +16,7 @@ from ..errors import TranscriptionError, first_line
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
+from ..reduction import Eviction
 from .beams import beam_search
 from .cost import Clock, Machine, Work, cost_of, peak_bytes, shares
 from .generate import Answer, Decoder, Prefilled, prefill
@@ -168,6 +169,11 @@ class Runner:
             job.spent.first_token = encode
         self.prefilled(jobs)
         return start
+
+    def mixes(self, job: Job) -> bool:
+        """Whether rows of other groups can be decoded beside its own."""
+        how = self.of(job.segment)._reducer.how
+        return self.beams == 1 and not isinstance(how, Eviction)
 
     def prefilled(self, jobs: Sequence[Job]) -> None:
         """Charge a group for what brings its first tokens nearer, up to now."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ..models.base import SpeechLM
 from ..models.facts import Encoded, together
 from ..records import Hypothesis, Seconds, Segment
+from .job import sound_of
 from .windows import Encode
 
 Name = tuple[str, Seconds, Seconds]
@@ -32,7 +33,7 @@ class Shared:
     def entering(self, segments: Iterable[Segment]) -> Iterator[Segment]:
         """The same segments, whose tasks are counted."""
         for segment in segments:
-            self._open[_name(segment)] += max(1, len(segment.tasks))
+            self._open[sound_of(segment)] += max(1, len(segment.tasks))
             yield segment
 
     def leaving(self, answers: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
@@ -50,7 +51,7 @@ class Shared:
         self, lm: SpeechLM, segments: Sequence[Segment], scored: bool
     ) -> tuple[Encoded, list[int]]:
         """As `windows.encode`; 0 FLOPs for what was known, and for a segment's second time here."""
-        names = [(_name(segment), scored) for segment in segments]
+        names = [(sound_of(segment), scored) for segment in segments]
         new = {
             name: segment
             for name, segment in zip(names, segments, strict=True)
@@ -64,7 +65,3 @@ class Shared:
         heard = together([self._kept[name] for name in names])
         paid = [spent.pop(name, 0) for name in names]
         return replace(heard, flops=max(paid)), paid
-
-
-def _name(segment: Segment) -> Name:
-    return segment.recording_id, segment.start, segment.end

@@ -22,6 +22,9 @@ Encode = Callable[[SpeechLM, Sequence[Segment], bool], tuple[Encoded, list[int]]
 TOGETHER = 16
 """Windows that are encoded at a time, unless there are more segments than that."""
 
+CPU_PORTION: int | None = 4
+"""Windows, and prompts, that a CPU takes at a time; None = as many as any device."""
+
 _AT_LEAST: Seconds = 240.0
 
 
@@ -60,11 +63,20 @@ def positions(lm: SpeechLM) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 0)
 
 
+def portion(device: torch.device) -> int | None:
+    """Sounds of a group that are encoded, and prefilled, at a time; None = all of them.
+
+    A row is padded to the longest beside it. On a CPU that costs more than company saves: a few
+    rows keep it as busy as many.
+    """
+    return CPU_PORTION if device.type == "cpu" else None
+
+
 def encode(lm: SpeechLM, segments: Sequence[Segment], scored: bool) -> tuple[Encoded, list[int]]:
     """Audio tokens of each segment, and FLOPs of each, padding included."""
     heard = [segment.features or windows(lm, segment.samples) for segment in segments]
     parts = [window for one in heard for window in one]
-    step = max(TOGETHER, len(segments))
+    step = portion(lm.device) or max(TOGETHER, len(segments))
     made = [lm.encode(parts[at : at + step], scored) for at in range(0, len(parts), step)]
     tokens = _joined([row for one in made for row in one.tokens], heard)
     flops = [one.flops for one in made for _ in one.tokens]

@@ -166,9 +166,10 @@ def _right_aligned(parts: Sequence[tuple[Tensor, Sequence[int]]], width: int) ->
     first = 0
     for filled, stay in parts:
         taken = min(width, filled.shape[2])
-        place = out[first : first + len(stay)]
+        place = out[first : first + len(stay), :, :width]
         place[:, :, : width - taken] = 0
         held = filled[:, :, filled.shape[2] - taken :]
-        place[:, :, width - taken : width] = held if len(stay) == len(held) else held[list(stay)]
+        chosen = torch.tensor(stay, device=held.device)
+        torch.index_select(held, 0, chosen, out=place[:, :, width - taken :])
         first += len(stay)
     return out

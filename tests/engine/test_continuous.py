@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ import torch
 
 from core.config import ReductionConfig
 from core.engine import Engine, ceiling, cost, greedy, memory, runner, steps
-from core.engine.batching import Waiting
+from core.engine.batching import Waiting, portions
 from core.engine.generate import prefill
+from core.engine.job import asked
 from core.engine.memory import Room, out_of_memory
 from core.errors import StartError
 from core.models.base import Encoded, SpeechLM
@@ -31,6 +32,12 @@ HOW = {
     "input": ReductionConfig("sa-map", "input", 0.3, "keep", 0.0),
     "full": ReductionConfig("none", "constant", 0.0, "keep", 0.0),
 }
+
+
+@pytest.fixture
+def whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups go through encoder and prefill at once, as they do on a GPU."""
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", None)
 
 
 def own(found: Hypothesis) -> dict[str, Any]:
@@ -85,6 +92,7 @@ def test_rows_that_end_are_replaced(lm: SpeechLM, monkeypatch: pytest.MonkeyPatc
     assert len(watched.steps) < sum(sorted(one.cost.generated for one in found)[-3:])
 
 
+@pytest.mark.usefixtures("whole_groups")
 def test_a_group_waits_until_a_quarter_of_the_rows_is_free(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +100,42 @@ def test_a_group_waits_until_a_quarter_of_the_rows_is_free(
         watched = Watched(monkeypatch, engine)
         list(engine.transcribe(segments(*(0.1 * n for n in range(1, 17)))))
     assert watched.groups == [8, 2, 2, 2, 2]
+
+
+def test_a_cpu_takes_a_group_in_portions(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = [0.1 * n for n in range(1, 12)]
+    monkeypatch.setattr("core.engine.runner.looped", lambda *_: False)
+    with Engine(lm, config(max_new_tokens=None)) as engine:
+        expected = [engine.run([piece])[0].text for piece in segments(*lengths)]
+    with Engine(lm, config(max_new_tokens=None, batch_size=9)) as engine:
+        watched = Watched(monkeypatch, engine)
+        found = engine.run(segments(*lengths))
+    assert watched.groups == [4, 4, 1, 2]
+    assert watched.steps[0] == 9
+    assert [one.text for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_beams": 2}, {"reduction": ReductionConfig("h2o", None, 0.3, None, 0.0)}]
+)
+def test_rows_that_cannot_be_moved_are_not_parted(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    with Engine(lm, config(batch_size=6, **settings)) as engine:
+        watched = Watched(monkeypatch, engine)
+        assert all(found.text for found in engine.run(segments(*[0.5] * 6)))
+    assert watched.groups == [6]
+
+
+def test_the_tasks_of_a_sound_stay_in_one_portion(lm: SpeechLM) -> None:
+    with Engine(lm, config()) as engine:
+        tasks = (("asr", "sqa"), ("asr",), ("asr", "sqa", "st"), ("asr",))
+        pieces = segments(*[0.5] * 4)
+        asking = [replace(one, tasks=own) for one, own in zip(pieces, tasks, strict=True)]
+        jobs = [engine.runner.job(one) for piece in asking for one in asked(piece)]
+    parts = portions(jobs, 2)
+    assert [[job.segment.index for job in part] for part in parts] == [[0, 0, 1], [2, 2, 2, 3]]
+    assert [job for part in parts for job in part] == jobs
 
 
 def test_answers_come_as_soon_as_they_end(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +181,27 @@ def test_shares_of_the_time_add_up(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
     assert middle.decode_s == pytest.approx(500 * (middle.generated - 1))
 
 
+def test_a_first_token_waits_for_all_portions_of_its_group(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def later(plain: Any) -> Any:
+        def timed(*args: Any) -> Any:
+            nonlocal now
+            now += 1.0
+            return plain(*args)
+
+        return timed
+
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: now)
+    with Engine(lm, config(batch_size=6)) as engine:
+        monkeypatch.setattr(lm, "encode", later(lm.encode))
+        found = engine.run(segments(*[0.5] * 6))
+    assert [one.cost.encode_s for one in found] == pytest.approx([0.25] * 4 + [0.5] * 2)
+    assert {one.cost.first_token_s for one in found} == {2.0}
+
+
 class Narrow:
     """An encoder that runs out of memory above so many rows."""
 
@@ -151,6 +216,7 @@ class Narrow:
         return encoded
 
 
+@pytest.mark.usefixtures("whole_groups")
 @pytest.mark.parametrize("beams", [1, 2])
 def test_what_does_not_fit_is_halved_and_remembered(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, beams: int
@@ -166,6 +232,7 @@ def test_what_does_not_fit_is_halved_and_remembered(
     assert {piece.batch_size for piece in found} <= {1, 2}
 
 
+@pytest.mark.usefixtures("whole_groups")
 @pytest.mark.parametrize("beams", [1, 2])
 def test_halving_goes_down_to_one_and_stays_there(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, beams: int
@@ -181,6 +248,7 @@ def test_halving_goes_down_to_one_and_stays_there(
     assert max(narrow.sizes[-8:]) == 1
 
 
+@pytest.mark.usefixtures("whole_groups")
 @pytest.mark.parametrize("reduce", [0.0, 0.6])
 def test_rows_are_as_many_as_the_memory_holds(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, reduce: float
@@ -220,6 +288,7 @@ def really_held(lm: SpeechLM) -> int:
     return cost.held_bytes(lm.device)
 
 
+@pytest.mark.usefixtures("whole_groups")
 @pytest.mark.skipif(not memory._MEMORY.exists(), reason="peaks can be reset on Linux only")
 @pytest.mark.parametrize("beams", [1, 2])
 def test_what_goes_above_max_memory_is_halved_and_remembered(

@@ -52,16 +52,20 @@ def test_all_windows_of_all_methods(lm: SpeechLM) -> None:
         assert all(found.error is None for found in engine.run(segments(4.5, 1.0)))
 
 
-def test_few_windows_are_encoded_at_a_time(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "expected"), [(None, [16, 6]), (8, [8, 8, 6])])
+def test_few_windows_are_encoded_at_a_time(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, most: int | None, expected: list[int]
+) -> None:
     plain, sizes = lm.encode, []
 
     def counted(waves: list[object], scored: bool = False) -> object:
         sizes.append(len(waves))
         return plain(waves, scored)
 
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", most)
     monkeypatch.setattr(lm, "encode", counted)
     encode(lm, segments(40.0, 3.0), scored=False)
-    assert sizes == [16, 6]
+    assert sizes == expected
 
 
 def test_what_is_too_long_for_the_context_is_said(lm: SpeechLM) -> None:
