@@ -228,7 +228,7 @@ def test_from_python(corpus: Any, tmp_path: Path, rooms: Counting) -> None:
 def test_workers_do_what_is_not_done(
     corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.cluster._ray", Inline)
+    monkeypatch.setattr("core.worker.ray", Inline)
     recordings = [*corpus(a="one", b="!only st no", c="three"), Recording("gone", Path("gone"))]
     recordings[-1] = replace(recordings[-1], error="no such file")
     stages, sink = Counting(), MemorySink([("c", "asr")])

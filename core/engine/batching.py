@@ -6,7 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby
 
+import torch
+
 from .job import Job, sound_of
+from .windows import runs
 
 LOOK_AHEAD, MOST_AHEAD = 4, 128
 """Batches that are read before the first is formed, and segments that are read at the most."""
@@ -15,10 +18,11 @@ SECONDS_AHEAD = 1200.0
 """Of audio, after which no more segments are read: at 16 kHz they take 77 MB."""
 
 
-def portions(group: Sequence[Job], sounds: int) -> list[list[Job]]:
-    """A group in the order given, so many sounds at a time; the tasks of one stay together."""
+def portions(group: Sequence[Job], device: torch.device) -> list[list[Job]]:
+    """A group in the order given, in `windows.runs`; the tasks of one sound stay together."""
     apart = [list(tasks) for _, tasks in groupby(group, key=lambda job: sound_of(job.segment))]
-    return [list(chain(*apart[first : first + sounds])) for first in range(0, len(apart), sounds)]
+    seconds = [tasks[0].segment.duration for tasks in apart]
+    return [list(chain(*apart[run])) for run in runs(seconds, device)]
 
 
 class Waiting:

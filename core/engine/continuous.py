@@ -1,9 +1,9 @@
 """Continuous batching: a segment that has its answer makes way for the next one at once.
 
-Segments are encoded and prefilled in groups, on a CPU in portions of these (see `portion`), and
-then join the rows that are being decoded. With beams a group is a batch: it is decoded to its end
-before the next begins. Rows of several tasks stand side by side where one method reduces them; else
-a kind waits for the rows of another to end.
+Segments are encoded and prefilled in groups, on a CPU in portions of these (see `windows.runs`),
+and then join the rows that are being decoded. With beams a group is a batch: it is decoded to its
+end before the next begins. Rows of several tasks stand side by side where one method reduces them;
+else a kind waits for the rows of another to end.
 
 When does the next group start? One by one, every prefill would pay alone for what a group shares
 (weights that are read, kernels that are launched), and moving the rows together costs about a step
@@ -29,7 +29,6 @@ from .greedy import Pool
 from .job import Job, asked
 from .memory import Room, out_of_memory
 from .runner import Runner, failed
-from .windows import portion
 
 FREE_SHARE = 4
 """One in so many rows must be free before the next group starts."""
@@ -122,7 +121,7 @@ class Continuous:
 
     def _prefilled(self, group: list[Job]) -> list[Prefilled]:
         """Start a group portion by portion; whoever is done first waits for the others."""
-        parts = portions(group, portion(self._runner.lm.device) or len(group))
+        parts = portions(group, self._runner.lm.device)
         starts = [self._runner.start(part) for part in parts]
         waited = sum(part[0].spent.first_token for part in parts)
         for job in group:

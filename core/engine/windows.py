@@ -6,7 +6,9 @@ A segment under the model's window is one of them. A longer one (`--segment whol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,8 +24,8 @@ Encode = Callable[[SpeechLM, Sequence[Segment], bool], tuple[Encoded, list[int]]
 TOGETHER = 16
 """Windows that are encoded at a time, unless there are more segments than that."""
 
-CPU_PORTION: int | None = 4
-"""Windows, and prompts, that a CPU takes at a time; None = as many as any device."""
+CPU_PORTION: Seconds = 24.0
+"""Of audio, each row as long as the longest, that a CPU encodes, or prefills, at a time."""
 
 _AT_LEAST: Seconds = 240.0
 
@@ -63,21 +65,40 @@ def positions(lm: SpeechLM) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 0)
 
 
-def portion(device: torch.device) -> int | None:
-    """Sounds of a group that are encoded, and prefilled, at a time; None = all of them.
+def runs(
+    seconds: Sequence[Seconds], device: torch.device, count: int = sys.maxsize
+) -> Iterator[slice]:
+    """Neighbours that go through a device at a time.
 
-    A row is padded to the longest beside it. On a CPU that costs more than company saves: a few
-    rows keep it as busy as many.
+    A row is padded to the longest beside it, and what overflows a CPU's caches is slow: there a few
+    rows are as good as many, and long ones better alone.
+
+    Args:
+        seconds: of audio in each row, at least one.
+        device: where they go.
+        count: most rows at a time.
     """
-    return CPU_PORTION if device.type == "cpu" else None
+    most = CPU_PORTION if device.type == "cpu" else math.inf
+    first, longest = 0, 0.0
+    for number, one in enumerate(seconds):
+        longest, rows = max(longest, one), number - first
+        if rows and (rows == count or (rows + 1) * longest > most):
+            yield slice(first, number)
+            first, longest = number, one
+    yield slice(first, len(seconds))
 
 
 def encode(lm: SpeechLM, segments: Sequence[Segment], scored: bool) -> tuple[Encoded, list[int]]:
     """Audio tokens of each segment, and FLOPs of each, padding included."""
     heard = [segment.features or windows(lm, segment.samples) for segment in segments]
     parts = [window for one in heard for window in one]
-    step = portion(lm.device) or max(TOGETHER, len(segments))
-    made = [lm.encode(parts[at : at + step], scored) for at in range(0, len(parts), step)]
+    seconds = [
+        min(lm.facts.max_seconds, segment.duration - number * lm.facts.max_seconds)
+        for segment, one in zip(segments, heard, strict=True)
+        for number in range(len(one))
+    ]
+    portions = runs(seconds, lm.device, max(TOGETHER, len(segments)))
+    made = [lm.encode(parts[portion], scored) for portion in portions]
     tokens = _joined([row for one in made for row in one.tokens], heard)
     flops = [one.flops for one in made for _ in one.tokens]
     ends = _ends(heard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -37,7 +38,7 @@ HOW = {
 @pytest.fixture
 def whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups go through encoder and prefill at once, as they do on a GPU."""
-    monkeypatch.setattr("core.engine.windows.CPU_PORTION", None)
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", math.inf)
 
 
 def own(found: Hypothesis) -> dict[str, Any]:
@@ -104,13 +105,15 @@ def test_a_group_waits_until_a_quarter_of_the_rows_is_free(
 
 def test_a_cpu_takes_a_group_in_portions(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = [0.1 * n for n in range(1, 12)]
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", 2.05)
     monkeypatch.setattr("core.engine.runner.looped", lambda *_: False)
     with Engine(lm, config(max_new_tokens=None)) as engine:
         expected = [engine.run([piece])[0].text for piece in segments(*lengths)]
     with Engine(lm, config(max_new_tokens=None, batch_size=9)) as engine:
         watched = Watched(monkeypatch, engine)
         found = engine.run(segments(*lengths))
-    assert watched.groups == [4, 4, 1, 2]
+    # as many as, each as long as the longest, take no more than 2 s
+    assert watched.groups == [2, 2, 4, 1, 1, 1]
     assert watched.steps[0] == 9
     assert [one.text for one in found] == expected
 
@@ -127,13 +130,16 @@ def test_rows_that_cannot_be_moved_are_not_parted(
     assert watched.groups == [6]
 
 
-def test_the_tasks_of_a_sound_stay_in_one_portion(lm: SpeechLM) -> None:
+def test_the_tasks_of_a_sound_stay_in_one_portion(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Engine(lm, config()) as engine:
         tasks = (("asr", "sqa"), ("asr",), ("asr", "sqa", "st"), ("asr",))
         pieces = segments(*[0.5] * 4)
         asking = [replace(one, tasks=own) for one, own in zip(pieces, tasks, strict=True)]
         jobs = [engine.runner.job(one) for piece in asking for one in asked(piece)]
-    parts = portions(jobs, 2)
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", 1.0)
+    parts = portions(jobs, lm.device)
     assert [[job.segment.index for job in part] for part in parts] == [[0, 0, 1], [2, 2, 2, 3]]
     assert [job for part in parts for job in part] == jobs
 
@@ -195,6 +201,7 @@ def test_a_first_token_waits_for_all_portions_of_its_group(
         return timed
 
     monkeypatch.setattr(cost.time, "perf_counter", lambda: now)
+    monkeypatch.setattr("core.engine.windows.CPU_PORTION", 2.0)
     with Engine(lm, config(batch_size=6)) as engine:
         monkeypatch.setattr(lm, "encode", later(lm.encode))
         found = engine.run(segments(*[0.5] * 6))

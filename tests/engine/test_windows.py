@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -52,9 +53,11 @@ def test_all_windows_of_all_methods(lm: SpeechLM) -> None:
         assert all(found.error is None for found in engine.run(segments(4.5, 1.0)))
 
 
-@pytest.mark.parametrize(("most", "expected"), [(None, [16, 6]), (8, [8, 8, 6])])
+@pytest.mark.parametrize(
+    ("most", "expected"), [(math.inf, [16, 6]), (16.0, [8, 8, 6]), (1.0, 22 * [1])]
+)
 def test_few_windows_are_encoded_at_a_time(
-    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, most: int | None, expected: list[int]
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, most: float, expected: list[int]
 ) -> None:
     plain, sizes = lm.encode, []
 
