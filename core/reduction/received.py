@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..errors import first_line
 from ..flops import SAMPLE_EVERY
-from . import attention
-from .attention import AudioColumns
+from . import scores
+from .columns import AudioColumns
 
 Pass = Callable[..., Tensor]
 
@@ -35,12 +35,13 @@ def received_attention(  # noqa: PLR0913
     bias: Tensor | None,
     scale: float,
     every: int = 1,
+    place: Tensor | None = None,
 ) -> Tensor:
-    """`attention.received_attention` by the fastest code; a bias must not be below 0."""
-    chosen = attention.received_attention
+    """`scores.received_attention` by the fastest code."""
+    chosen = scores.received_attention
     if query.device.type in _KERNEL_DEVICES:
         chosen = _fastest(query.device, query.dtype, query.shape[-1], bias is not None)
-    return chosen(query, key, lse, columns, bias, scale, every)
+    return chosen(query, key, lse, columns, bias, scale, every, place)
 
 
 @cache
@@ -49,7 +50,7 @@ def _fastest(device: torch.device, dtype: torch.dtype, head_dim: int, biased: bo
     try:
         kernel = _kernel()
         if kernel is None:
-            return attention.received_attention
+            return scores.received_attention
         if _agrees(kernel, device, dtype, head_dim, biased):
             return kernel
         reason = "its results are wrong"
@@ -59,7 +60,7 @@ def _fastest(device: torch.device, dtype: torch.dtype, head_dim: int, biased: bo
     except Exception as error:
         reason = first_line(error)
     _warn(f"no Triton kernel on {device} in {str(dtype).removeprefix('torch.')}: {reason}")
-    return attention.received_attention
+    return scores.received_attention
 
 
 def _kernel() -> Pass | None:
@@ -83,7 +84,7 @@ def _agrees(
     columns = AudioColumns(start=(7, 61), length=(250, 200), pad=(0, 50))
     for every in (1, SAMPLE_EVERY):
         seen = (query, key, lse, columns, bias, head_dim**-0.5, every)
-        expected = attention.received_attention(*seen)
+        expected = scores.received_attention(*seen)
         if not torch.allclose(kernel(*seen), expected, rtol=_TOLERANCE, atol=0):
             return False
     return True
