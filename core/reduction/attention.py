@@ -1,19 +1,31 @@
-"""Fused attention that also tells how much attention each audio token received.
+"""Fused attention that also gives the log-sum-exp of every query.
 
-Knows tensors only. The fused kernel gives the output and the log-sum-exp of every query; a second
-pass over the audio columns alone turns these into column sums of the softmax, in steps of a few
-queries. Memory grows with the sequence, never with its square.
+Knows tensors only. torch's public function keeps the log-sum-exp to itself, so its operators are
+called by name. On CUDA one is believed once it has agreed with plain code on that device; where
+none proves right, the plain code goes by a few queries at a time. Memory grows with the sequence,
+never with its square, but for a mask that has one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..flops import SCORE_CHUNK
+from .proving import proven
 
 aten = torch.ops.aten
+
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], tuple[Tensor, Tensor]]
+
+_ALIGNED = 16  # values from one row of a mask to the next: what operators on CUDA ask for
+_HALF = (torch.float16, torch.bfloat16)
+_TOLERANCE = 2e-2  # in 16 bits; float32 may be set to TF32
+_TOKENS = 77  # fits no block
 
 
 def attend(
@@ -34,20 +46,12 @@ def attend(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    if mask is not None and mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
-    causal = mask is None
+    chosen: Attend = _attend_in_chunks
     if query.device.type == "cpu":
-        out, lse = aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, causal, attn_mask=mask, scale=scale
-        )
-        return out, lse
-    if query.device.type == "cuda" and causal and query.dtype in (torch.float16, torch.bfloat16):
-        out, lse = aten._scaled_dot_product_flash_attention(
-            query, key, value, 0.0, True, False, scale=scale
-        )[:2]
-        return out, lse
-    return _attend_in_chunks(query, key, value, mask, scale)
+        chosen = _attend_on_cpu
+    elif query.device.type == "cuda":
+        chosen = _fastest(query.device, query.dtype, query.shape[-1], mask is not None)
+    return chosen(query, key, value, mask, scale)
 
 
 def attend_plainly(
@@ -62,10 +66,101 @@ def attend_plainly(
     )
 
 
+def _additive(mask: Tensor, dtype: torch.dtype, aligned: int = 1) -> Tensor:
+    """A mask as what is added to the scores.
+
+    Args:
+        mask: (..., keys), boolean or additive.
+        dtype: of the queries.
+        aligned: its rows begin at multiples of so many values.
+    """
+    keys = mask.shape[-1]
+    if mask.dtype == dtype and keys % aligned == 0:
+        return mask
+    added = mask.new_zeros((*mask.shape[:-1], -(-keys // aligned) * aligned), dtype=dtype)
+    added = added[..., :keys]
+    return added.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else added.copy_(mask)
+
+
+def _attend_on_cpu(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """By the one fused operator that a CPU has."""
+    if mask is not None:
+        mask = _additive(mask, query.dtype)
+    out, lse = aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, mask is None, attn_mask=mask, scale=scale
+    )
+    return out, lse
+
+
+def _attend_by_flash(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """By the fastest operator on CUDA: 16 bits, no mask."""
+    assert mask is None, "it takes none"
+    out, lse = aten._scaled_dot_product_flash_attention(
+        query, key, value, 0.0, True, False, scale=scale
+    )[:2]
+    return out, lse
+
+
+def _attend_efficiently(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """By the operator on CUDA that takes a mask; its log-sum-exp is padded to 32 queries."""
+    if mask is not None:
+        added = _additive(mask, query.dtype, _ALIGNED)
+        mask = added.expand(*query.shape[:3], key.shape[2])
+    out, lse = aten._scaled_dot_product_efficient_attention(
+        query, key, value, mask, True, 0.0, mask is None, scale=scale
+    )[:2]
+    return out, lse[..., : query.shape[2]]
+
+
+@cache
+def _fastest(device: torch.device, dtype: torch.dtype, head_dim: int, masked: bool) -> Attend:
+    """The fused operator for such queries on CUDA, or plain code if it does not agree with it."""
+    flash = not masked and dtype in _HALF
+    return proven(
+        lambda: _attend_by_flash if flash else _attend_efficiently,
+        lambda fused: _agrees(fused, device, dtype, head_dim, masked),
+        _attend_in_chunks,
+        f"no fused attention {'with a mask ' if masked else ''}on {device} in"
+        f" {str(dtype).removeprefix('torch.')}: {{reason}}; slower plain code takes its place",
+    )
+
+
+def _agrees(
+    fused: Attend, device: torch.device, dtype: torch.dtype, head_dim: int, masked: bool
+) -> bool:
+    """Whether it equals plain code on two rows, with a mask on a padded one and one with a bias."""
+    draw = torch.Generator().manual_seed(0)
+    states = torch.randn(3, 2, 2, _TOKENS, head_dim, generator=draw).to(device, dtype)
+    mask = None
+    if masked:
+        column = torch.arange(_TOKENS, device=device)
+        first = torch.tensor([0, _TOKENS // 3], device=device).view(-1, 1, 1, 1)
+        own = column == column[:, None]
+        visible = ((column <= column[:, None]) & (column >= first)) | own
+        bias = torch.rand(_TOKENS, generator=draw).to(device, dtype)
+        mask = torch.where(visible, bias, -torch.inf)
+    scale = head_dim**-0.5
+    # plain code rounds its scores to 16 bits, which a fused operator does not
+    query, key, value = states
+    expected = _attend_in_chunks(query.float(), key.float(), value.float(), mask, scale)
+    pairs = zip(fused(query, key, value, mask, scale), expected, strict=True)
+    return all(
+        torch.allclose(one.float(), other, atol=_TOLERANCE, rtol=_TOLERANCE) for one, other in pairs
+    )
+
+
 def _attend_in_chunks(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """What `attend` does where no fused kernel returns its log-sum-exp."""
+    if mask is not None:
+        mask = _additive(mask, query.dtype)
     outputs, norms = [], []
     keys = torch.arange(key.shape[2], device=key.device)
     for begin in range(0, query.shape[2], SCORE_CHUNK):

@@ -7,7 +7,6 @@ stays.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -15,10 +14,10 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from ..errors import first_line
 from ..flops import SAMPLE_EVERY
 from . import scores
 from .columns import AudioColumns
+from .proving import proven
 
 Pass = Callable[..., Tensor]
 
@@ -47,20 +46,13 @@ def received_attention(  # noqa: PLR0913
 @cache
 def _fastest(device: torch.device, dtype: torch.dtype, head_dim: int, biased: bool) -> Pass:
     """The kernel, or the plain code if the kernel does not agree with it."""
-    try:
-        kernel = _kernel()
-        if kernel is None:
-            return scores.received_attention
-        if _agrees(kernel, device, dtype, head_dim, biased):
-            return kernel
-        reason = "its results are wrong"
-    except torch.OutOfMemoryError:
-        raise
-    # whatever a compiler or a driver may raise: the plain code needs neither
-    except Exception as error:
-        reason = first_line(error)
-    _warn(f"no Triton kernel on {device} in {str(dtype).removeprefix('torch.')}: {reason}")
-    return scores.received_attention
+    return proven(
+        _kernel,
+        lambda kernel: _agrees(kernel, device, dtype, head_dim, biased),
+        scores.received_attention,
+        f"no Triton kernel on {device} in {str(dtype).removeprefix('torch.')}: {{reason}};"
+        " received attention takes the slower plain code",
+    )
 
 
 def _kernel() -> Pass | None:
@@ -82,15 +74,10 @@ def _agrees(
     lse = 5 + torch.rand(2, 2, _TOKENS, generator=draw).to(device)
     bias = torch.rand(2, _TOKENS, generator=draw).to(device) if biased else None
     columns = AudioColumns(start=(7, 61), length=(250, 200), pad=(0, 50))
-    for every in (1, SAMPLE_EVERY):
-        seen = (query, key, lse, columns, bias, head_dim**-0.5, every)
+    some = torch.arange(_TOKENS, device=device)[::3].expand(2, -1)
+    for every, place in ((1, None), (SAMPLE_EVERY, None), (1, some)):
+        seen = (query, key, lse, columns, bias, head_dim**-0.5, every, place)
         expected = scores.received_attention(*seen)
         if not torch.allclose(kernel(*seen), expected, rtol=_TOLERANCE, atol=0):
             return False
     return True
-
-
-@cache
-def _warn(text: str) -> None:
-    """Say it once."""
-    logging.getLogger(__name__).warning("%s; received attention takes the slower plain code", text)
