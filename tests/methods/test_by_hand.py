@@ -10,7 +10,7 @@ import torch
 
 from core.errors import UsageError
 from core.merge import Plan
-from core.methods import AudioView, get_method
+from core.methods import AudioView, choose, get_method
 from core.methods.affinity import Affinity
 from core.methods.choose import chance, largest
 from tests.telling import telling
@@ -37,6 +37,18 @@ def slots(plan: Plan) -> list[int]:
 
 # steps between neighbours: 10, 1, 2, 30, 3 degrees
 ANGLES = (0.0, 10.0, 11.0, 13.0, 43.0, 46.0)
+
+
+@pytest.mark.parametrize("block", [1, 50, 10**6])
+def test_cosines_of_neighbours_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    keys = torch.randn(2, 3, 11, 4, generator=torch.Generator().manual_seed(0))
+    flat = keys.transpose(1, 2).flatten(2)
+    expected = torch.cosine_similarity(flat[:, :-1], flat[:, 1:], dim=-1)
+    monkeypatch.setattr(choose, "_BLOCK", block)
+    torch.testing.assert_close(choose.adjacent_cosine(keys), expected)
+    assert choose.adjacent_cosine(keys[:, :, :1]).shape == (2, 0)
 
 
 def test_fastadasp_weighs_by_received_attention() -> None:
