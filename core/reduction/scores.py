@@ -64,13 +64,17 @@ def received_attention(  # noqa: PLR0913
         range(begin, min(tokens, begin + SCORE_CHUNK * every), every)
         for begin in range(first, tokens, SCORE_CHUNK * every)
     ]
+    width, size = place.shape[1], batch * query.shape[1] * SCORE_CHUNK
+    if query.device.type == "cpu":
+        width = min(width, max(_NARROWEST, _TILE // size))
+    tile = torch.empty(size * max(width, 1), device=query.device)
     total = torch.zeros(batch * kv_heads, place.shape[1], device=query.device)
     for asked, (settled, seen) in zip(steps, _bounds(steps, known), strict=True):
         part = slice(asked.start, asked.stop, every)
         rows = query[:, :, part].reshape(batch * kv_heads, -1, head_dim).float()
         norm = lse[:, :, part].reshape(batch * kv_heads, -1, 1).float()
         unseen = place[:, None, settled:seen] > _range(asked, query.device).unsqueeze(1)
-        total[:, :seen] += _sums(rows, norm, keys[..., :seen], unseen)
+        total[:, :seen] += _sums(rows, norm, keys[..., :seen], unseen, tile)
     total = total.view(batch, kv_heads, -1)
     if every > 1:
         own = _own_attention(query, keys, lse, place)
@@ -109,7 +113,7 @@ def _bounds(steps: list[range], place: Tensor) -> list[tuple[int, int]]:
     return list(zip(settled, seen, strict=True))
 
 
-def _sums(rows: Tensor, norm: Tensor, keys: Tensor, unseen: Tensor) -> Tensor:
+def _sums(rows: Tensor, norm: Tensor, keys: Tensor, unseen: Tensor, tile: Tensor) -> Tensor:
     """Sum of exp(score - norm) over some queries, (batch * kv_heads, columns).
 
     Args:
@@ -117,14 +121,12 @@ def _sums(rows: Tensor, norm: Tensor, keys: Tensor, unseen: Tensor) -> Tensor:
         norm: (batch * kv_heads, groups * queries, 1), float32.
         keys: (batch * kv_heads, head_dim, columns), float32, scaled.
         unseen: True where one of the last columns is in a query's future, (batch, queries, last).
+        tile: room for the scores of so many columns at a time, float32.
     """
     width = keys.shape[2]
-    step = width
-    if rows.device.type == "cpu":
-        step = max(_NARROWEST, _TILE // norm.numel())
+    step = tile.numel() // norm.numel()
     batch, queries, last = unseen.shape
     out = rows.new_empty(len(rows), width)
-    tile = rows.new_empty(norm.numel() * min(step, width))
     for begin in range(0, width, step):
         end = min(begin + step, width)
         share = tile[: norm.numel() * (end - begin)].view(*rows.shape[:2], -1)
