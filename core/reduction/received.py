@@ -74,7 +74,8 @@ def _agrees(
     lse = 5 + torch.rand(2, 2, _TOKENS, generator=draw).to(device)
     bias = torch.rand(2, _TOKENS, generator=draw).to(device) if biased else None
     columns = AudioColumns(start=(7, 61), length=(250, 200), pad=(0, 50))
-    some = torch.arange(_TOKENS, device=device)[::3].expand(2, -1)
+    some = columns.places(range(columns.width), device)
+    some = some.masked_fill(columns.padding(device), _TOKENS)[:, ::3]
     for every, place in ((1, None), (SAMPLE_EVERY, None), (1, some)):
         seen = (query, key, lse, columns, bias, head_dim**-0.5, every, place)
         expected = scores.received_attention(*seen)
