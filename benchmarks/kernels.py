@@ -23,8 +23,8 @@ from torch import Tensor
 
 from core.engine.cost import Clock
 from core.flops import SAMPLE_EVERY, DecoderShape, PromptLengths, scored_pairs
-from core.reduction import attention
-from core.reduction.attention import AudioColumns
+from core.reduction import attention, scores
+from core.reduction.columns import AudioColumns
 from core.studies.bench import shape_of
 
 BEFORE, AFTER = 17, 14
@@ -91,11 +91,11 @@ def measure(
     results = []
     for every in (1, SAMPLE_EVERY):
         seen = (query, key, lse, columns, None, scale, every)
-        plain = attention.received_attention(*seen)
+        plain = scores.received_attention(*seen)
         difference = ((received_attention(*seen) - plain).abs() / plain).max().item()
         plain_ms, kernel_ms, layer_ms = timed(
             {
-                "plain": partial(attention.received_attention, *seen),
+                "plain": partial(scores.received_attention, *seen),
                 "kernel": partial(received_attention, *seen),
                 "layer": layer(size, query, key),
             },

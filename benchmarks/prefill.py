@@ -154,6 +154,7 @@ def measure(audio: int, reduce: float, start: int, rounds: int, name: str) -> li
             times[side].append(seconds_of(run))
     results = []
     for side, (run, reduction) in table.items():
+        # received attention is worked out inside of the merge, for what merges
         with stopwatch(_merge=layers, received_attention=collecting) as spent:
             whole = seconds_of(run)
         results.append(
@@ -166,7 +167,7 @@ def measure(audio: int, reduce: float, start: int, rounds: int, name: str) -> li
                 ratio=median(
                     mine / full for mine, full in zip(times[side], times["full"], strict=True)
                 ),
-                merge_share=spent["_merge"] / whole,
+                merge_share=(spent["_merge"] - spent["received_attention"]) / whole,
                 received_share=spent["received_attention"] / whole,
                 extra_peak_mib=peak_of(side, audio, reduce, start, name),
             )

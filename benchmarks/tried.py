@@ -61,7 +61,7 @@ class Causal(_Joining):
         assert view.received is not None
         behind = torch.tensor(view.lengths, device=view.sizes.device).unsqueeze(1)
         behind = behind - torch.arange(view.sizes.shape[1], device=view.sizes.device)
-        return view.received / behind.clamp_min(1)
+        return view.received() / behind.clamp_min(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,13 @@ class SilenceFirst(_Joining):
     def likeness(self, view: AudioView) -> Tensor:
         """The cosine, less a little for each doubling of the attention that a pair received."""
         assert view.received is not None
-        given = view.received.clamp_min(1e-9)
+        given = view.received().clamp_min(1e-9)
         return adjacent_cosine(view.keys) - _LIKING * (given[:, 1:] + given[:, :-1]).log2()
 
     def weights(self, view: AudioView) -> Tensor:
         """As `fastadasp`."""
         assert view.received is not None
-        return view.received
+        return view.received()
 
 
 @dataclass(frozen=True, slots=True)

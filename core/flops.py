@@ -16,7 +16,7 @@ from itertools import accumulate, pairwise
 from typing import Self
 
 SCORE_CHUNK = 64
-"""Queries per step of the received-attention pass (see `core.reduction.attention`)."""
+"""Queries per step of the received-attention pass (see `core.reduction.scores`)."""
 SAMPLE_EVERY = 4
 """One query in so many is asked where received attention is estimated from a sample."""
 
@@ -164,6 +164,7 @@ class Scoring:
 
     Attributes:
         received: a second pass of queries over the audio columns.
+        members: the pass is made over the columns of those tokens alone that merge with another.
         every: one query in so many makes that pass.
         last_query: the last prompt token's scores over the audio columns.
         dots: dot products of the hidden width, for each audio token.
@@ -171,23 +172,40 @@ class Scoring:
     """
 
     received: bool = False
+    members: bool = False
     every: int = 1
     last_query: bool = False
     dots: int = 0
     gram: int = 0
 
-    def flops(self, shape: DecoderShape, audio: int, after: int | None) -> int:
-        """FLOPs over `audio` tokens with `after` text tokens behind them; None at the input."""
+    def flops(self, shape: DecoderShape, audio: int, left: int, after: int | None) -> int:
+        """FLOPs where `left` of `audio` tokens stay.
+
+        How many of them are in a merge is up to the audio, and so is where they stand: as many are
+        counted as if chance had chosen the joins. Audio whose like tokens lie in longer runs has
+        fewer.
+
+        Args:
+            shape: the decoder.
+            audio: tokens.
+            left: those that stay.
+            after: text tokens behind them; None at the input.
+        """
         total = 2 * shape.hidden * audio * (self.dots + audio * self.gram)
         if after is not None and self.received:
-            total += scored_pairs(audio, after, self.every) * shape.pair // 2
+            scored = scored_pairs(audio, after, self.every)
+            if self.members:  # all but those whose neighbours on both sides are left alone
+                scored = scored * (audio**2 - left**2) // audio**2
+            total += scored * shape.pair // 2
         if after is not None and self.last_query:
             total += audio * shape.pair // 2
         return total
 
 
 RECEIVED = Scoring(received=True)
-"""The received-attention pass and nothing else."""
+"""The received-attention pass over all audio and nothing else."""
+WEIGHTS = Scoring(received=True, members=True)
+"""The same over what merges."""
 
 
 def scored_pairs(audio: int, after: int, every: int = 1, chunk: int = SCORE_CHUNK) -> int:
@@ -208,7 +226,7 @@ def prefill_flops(
     shape: DecoderShape,
     prompt: PromptLengths,
     kept: Sequence[int] | None = None,
-    scoring: Scoring = RECEIVED,
+    scoring: Scoring = WEIGHTS,
     held: Sequence[int] | None = None,
 ) -> int:
     """FLOPs of the language model over one prompt.
@@ -226,13 +244,13 @@ def prefill_flops(
     cached = lengths[:-1] if held is None else held
     total, text, asking = shape.head, prompt.text, prompt.asking
     if lengths[0] < prompt.audio:
-        total += scoring.flops(shape, prompt.audio, None)
+        total += scoring.flops(shape, prompt.audio, lengths[0], None)
     for (audio, left), stays in zip(pairwise(lengths), cached, strict=True):
         tokens = text + audio
         total += tokens * shape.attention_linear + tokens**2 * shape.pair
         total += (text + left) * shape.mlp
         if min(left, stays) < audio:
-            total += scoring.flops(shape, audio, asking)
+            total += scoring.flops(shape, audio, left, asking)
     return total
 
 
@@ -240,7 +258,7 @@ def last_layer_saving(
     shape: DecoderShape,
     prompt: PromptLengths,
     kept: Sequence[int],
-    scoring: Scoring = RECEIVED,
+    scoring: Scoring = WEIGHTS,
 ) -> int:
     """FLOPs that `prefill_flops` counts and a reduced prefill does not spend, see above.
 

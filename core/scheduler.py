@@ -16,7 +16,7 @@ from functools import lru_cache
 from presets import ANCHORED, SCHEDULES, shares
 
 from .errors import UsageError
-from .flops import RECEIVED, DecoderShape, PromptLengths, Scoring, prefill_flops
+from .flops import WEIGHTS, DecoderShape, PromptLengths, Scoring, prefill_flops
 
 _LARGEST_RATIO = 0.9999
 _BISECTIONS = 40
@@ -148,7 +148,7 @@ def solve(
     schedule: Schedule,
     prompt: PromptLengths,
     target: float,
-    scoring: Scoring = RECEIVED,
+    scoring: Scoring = WEIGHTS,
 ) -> Budget:
     """Counts whose cut of prefill FLOPs comes nearest to `target`, by bisection on the ratio.
 

@@ -57,18 +57,18 @@ def gqa_model() -> Any:
 def split_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., Any]], None]]:
     """`split_by(kernel)`: from here on the CPU has that kernel, and can record decode steps."""
     from core.engine import recorder
-    from core.reduction import believed, split
+    from core.reduction import proving, split
     from tests.tape import captured
 
     def put(kernel: Callable[..., Any]) -> None:
-        monkeypatch.setattr(split, "_load", lambda: kernel)
+        monkeypatch.setattr(split, "_kernel", lambda: kernel)
         monkeypatch.setattr(split, "_DEVICES", ("cpu",))
         monkeypatch.setattr(recorder, "_captured", captured)
 
-    split._kernel_for.cache_clear()
-    believed.warn.cache_clear()
+    split._fastest.cache_clear()
+    proving._warn.cache_clear()
     yield put
-    split._kernel_for.cache_clear()
+    split._fastest.cache_clear()
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def played(
     from core.reduction import split
     from tests.tape import captured
 
-    split_by(split.attend_split)
+    split_by(lambda *seen: split.attend_split(*seen))
     plays = list[Any]()
 
     def counting(work: recorder.Work) -> recorder.Work:

@@ -6,13 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.reduction import attention
-from core.reduction.attention import (
-    AudioColumns,
-    attend,
-    last_query_attention,
-    received_attention,
-)
+from core.methods import Signal
+from core.reduction import attention, scores
+from core.reduction.attention import attend
+from core.reduction.collecting import Collected, collecting_attention
+from core.reduction.columns import AudioColumns
+from core.reduction.scores import last_query_attention, received_attention
 
 HEADS, KV_HEADS, WIDTH, TOKENS = 4, 2, 8, 300
 SCALE = WIDTH**-0.5
@@ -87,6 +86,52 @@ def test_a_sample_of_queries_stands_for_all(ragged: bool, biased: bool) -> None:
             heads = maps[row, :, at, at] + 4 * maps[row, :, asked, at].sum(-1)
             expected = heads.unflatten(0, (KV_HEADS, -1)).sum(1)
             torch.testing.assert_close(found[row, :, column], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_some_columns_are_those_of_all(
+    monkeypatch: pytest.MonkeyPatch, ragged: bool, every: int
+) -> None:
+    monkeypatch.setattr(scores, "_TILE", 0)
+    monkeypatch.setattr(scores, "_NARROWEST", 50)  # several tiles, the last one narrower
+    pad, start, length = ((0, 40), (17, 51), (230, 90)) if ragged else ((0,), (17,), (230,))
+    query, key, value = states(len(pad))
+    bias = torch.rand(len(pad), TOKENS)
+    mask = torch.where(causal(pad), bias[:, None, None, :], -torch.inf)
+    _, lse = attend(query, key, value, mask, SCALE)
+    seen = (query, key, lse, AudioColumns(start, length, pad), bias, SCALE, every)
+    whole = received_attention(*seen)
+    draw = torch.Generator().manual_seed(1)
+    rows = [torch.rand(count, generator=draw).argsort()[: count // 2].sort()[0] for count in length]
+    width = max(map(len, rows)) + 3
+    place = torch.full((len(rows), width), TOKENS)
+    for row, chosen in enumerate(rows):
+        place[row, : len(chosen)] = start[row] + chosen
+    found = received_attention(*seen, place)
+    for row, chosen in enumerate(rows):
+        expected = whole[row, :, chosen]
+        torch.testing.assert_close(found[row, :, : len(chosen)], expected, atol=1e-5, rtol=1e-5)
+        assert not found[row, :, len(chosen) :].any()
+    # a device that is not asked where they are
+    monkeypatch.setattr(scores, "_bounds", lambda steps, at: [(0, at.shape[1])] * len(steps))
+    torch.testing.assert_close(received_attention(*seen, place), found, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["received", "sampled"])
+def test_a_layer_tells_what_merging_tokens_received(name: str) -> None:
+    query, key, value = states(2)
+    where = AudioColumns((17, 51), (230, 90), (0, 40), (((100, 7),), ()))
+    collected = Collected(where, None, frozenset({Signal(name)}))
+    mask = causal((0, 40))
+    collecting_attention(torch.nn.Identity(), query, key, value, mask, collected=collected)
+    whole = collected.received()
+    members = torch.rand(2, 230, generator=torch.Generator().manual_seed(1)) < 0.2
+    members[1, 90:] = False
+    most = [int(count) for count in members.sum(1) + 1]
+    found = collected.received(members, most)
+    torch.testing.assert_close(found, whole * members, atol=1e-5, rtol=1e-5)
+    assert members[1].any() and whole[members].min() > 0
 
 
 def test_the_plain_fallback_equals_the_fused_kernel() -> None:

@@ -30,6 +30,8 @@ from tests.tiny import prompt_batch
 LAYERS = 6
 # some versions of transformers make rotary angles by a matrix product, which is counted
 ROTARY = 1e-4
+# the cost model counts weights as if chance chose the joins
+BY_CHANCE = 2e-3
 
 
 def shape_of(model: Any) -> DecoderShape:
@@ -60,7 +62,7 @@ def test_asked_analytic_and_counted_agree(tiny_model: Any, kind: str) -> None:
             assert counted == pytest.approx(
                 prefill_flops(shape, prompt, found.kept)
                 - last_layer_saving(shape, prompt, found.kept),
-                rel=ROTARY,
+                abs=BY_CHANCE * counted_full,
             )
             # counted whole on both sides: the untouched model has no such shortcut
             counted += last_layer_saving(shape, prompt, found.kept)
@@ -79,7 +81,12 @@ def test_what_a_method_spends_is_counted(tiny_model: Any, name: str) -> None:
     counted = counted_prefill_flops(lambda: run(tiny_model, prompt, kept, name))
     expected = prefill_flops(shape, prompt, kept, scoring)
     expected -= last_layer_saving(shape, prompt, kept, scoring)
-    assert counted == pytest.approx(expected, rel=ROTARY)
+    # how many tokens are in a merge, and where, is up to the audio
+    free = replace(scoring, received=False)
+    passes = expected - prefill_flops(shape, prompt, kept, free)
+    passes += last_layer_saving(shape, prompt, kept, free)
+    allowed = 0.1 * passes if scoring.members else 0
+    assert counted == pytest.approx(expected, rel=ROTARY, abs=allowed)
 
 
 @pytest.mark.parametrize("name", CACHE_METHODS)
@@ -113,11 +120,15 @@ def test_choosing_what_a_cache_keeps_is_counted(tiny_model: Any, name: str) -> N
 def test_scoring_by_hand() -> None:
     shape = DecoderShape(10, 2, 3, 1, 4, 20, 50)
     prompt = PromptLengths(2, 7, 1)
-    assert Scoring(dots=2).flops(shape, 7, 1) == 2 * 7 * 2 * 10
-    assert Scoring(gram=2).flops(shape, 7, None) == 2 * 2 * 7 * 7 * 10
-    assert Scoring(last_query=True).flops(shape, 7, 1) == 7 * 2 * 3 * 4
-    assert Scoring(received=True).flops(shape, 7, 1) == scored_pairs(7, 1) * 2 * 3 * 4
-    assert Scoring(received=True, last_query=True).flops(shape, 7, None) == 0
+    assert Scoring(dots=2).flops(shape, 7, 5, 1) == 2 * 7 * 2 * 10
+    assert Scoring(gram=2).flops(shape, 7, 5, None) == 2 * 2 * 7 * 7 * 10
+    assert Scoring(last_query=True).flops(shape, 7, 5, 1) == 7 * 2 * 3 * 4
+    assert Scoring(received=True).flops(shape, 7, 5, 1) == scored_pairs(7, 1) * 2 * 3 * 4
+    assert Scoring(received=True, last_query=True).flops(shape, 7, 5, None) == 0
+    # of 6 tokens 3 go: one in four has neither neighbour with it
+    pairs = scored_pairs(6, 1) * 3 // 4
+    assert Scoring(received=True, members=True).flops(shape, 6, 3, 1) == pairs * 2 * 3 * 4
+    assert Scoring(received=True, members=True).flops(shape, 6, 6, 1) == 0
     # paid at the input and in the layer that removes, not in the other
     free, dear = (prefill_flops(shape, prompt, (5, 5, 4), Scoring(dots=n)) for n in (0, 1))
     assert dear - free == 2 * 10 * (7 + 5)

@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.reduction import attention, received, split
-from core.reduction.attention import AudioColumns
+from core.reduction import received, scores, split
+from core.reduction.columns import AudioColumns
 from core.reduction.fixed import Behind, FixedTails
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,11 +102,27 @@ def test_the_kernel_equals_the_plain_code(
         bias = torch.arange(TOKENS, device=DEVICE).remainder(5).add(1).log()
         bias = bias.expand(len(query), -1)
     seen = (query, key, lse, columns, bias, width**-0.5, every)
-    found, expected = received_attention(*seen), attention.received_attention(*seen)
+    found, expected = received_attention(*seen), scores.received_attention(*seen)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
     for row, length in enumerate(columns.length):
         assert not found[row, :, length:].any()
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("spread", [1, 3, 40])
+def test_the_kernel_takes_some_columns(every: int, spread: int) -> None:
+    columns = AudioColumns((17, 151), (230, 90), (0, 40), (((100, 20),), ()))
+    query, key, lse = inputs(columns, 2, 16, torch.float32)
+    place = columns.places(range(columns.width), DEVICE)[:, ::spread]
+    real = torch.arange(0, columns.width, spread) < torch.tensor(columns.length).unsqueeze(1)
+    place = place.masked_fill(~real.to(DEVICE), TOKENS)
+    seen = (query, key, lse, columns, None, 0.25, every, place)
+    found, expected = received_attention(*seen), scores.received_attention(*seen)
+    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    assert found[0].all()
+    whole = received_attention(*seen[:-1], None)[..., ::spread]
+    torch.testing.assert_close(found, whole, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_the_kernel_passes_its_check(
@@ -167,10 +183,10 @@ def test_the_split_kernel_equals_the_plain_code(
 def test_the_split_kernel_passes_its_check(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    split._kernel_for.cache_clear()
+    split._fastest.cache_clear()
     monkeypatch.setattr(split, "_DEVICES", (DEVICE.type,))
-    assert split._kernel_for(DEVICE, torch.float32, 16) is attend_split and not caplog.messages
-    split._kernel_for.cache_clear()
+    assert split._fastest(DEVICE, torch.float32, 16) is attend_split and not caplog.messages
+    split._fastest.cache_clear()
 
 
 # the interpreter accepts what the compiler does not

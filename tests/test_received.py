@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.reduction import attention, received
-from core.reduction.attention import AudioColumns
+from core.reduction import proving, received, scores
+from core.reduction.columns import AudioColumns
 
 COLUMNS = AudioColumns((2, 5), (6, 4), (0, 3))
 
@@ -23,7 +23,7 @@ class Kernel:
 
     def __call__(self, *seen: Any) -> Tensor:
         self.calls += 1
-        return self.spoil(attention.received_attention(*seen))
+        return self.spoil(scores.received_attention(*seen))
 
 
 def refuse(_: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def forget() -> None:
     received._fastest.cache_clear()
-    received._warn.cache_clear()
+    proving._warn.cache_clear()
 
 
 def ask(biased: bool = False, every: int = 1) -> None:
@@ -65,7 +65,7 @@ def ask(biased: bool = False, every: int = 1) -> None:
     bias = torch.rand(2, 12, generator=draw) if biased else None
     seen = (query, key, torch.full((2, 2, 12), 3.0), COLUMNS, bias, 0.3, every)
     found = received.received_attention(*seen)
-    torch.testing.assert_close(found, attention.received_attention(*seen), atol=0, rtol=0)
+    torch.testing.assert_close(found, scores.received_attention(*seen), atol=0, rtol=0)
 
 
 def test_a_kernel_that_agrees_is_tried_once_and_then_used(use: Any) -> None:
@@ -114,7 +114,7 @@ def test_without_triton_the_plain_code_does_it(
 ) -> None:
     forget()
     monkeypatch.setattr(received, "_KERNEL_DEVICES", ("cpu",))
-    monkeypatch.setattr(received, "find_spec", lambda _: None)
+    monkeypatch.setattr(received, "has_triton", lambda: False)
     ask()
     assert not caplog.messages
     forget()

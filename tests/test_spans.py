@@ -15,13 +15,15 @@ from core.engine.greedy import greedy
 from core.flops import PromptLengths, prefill_flops
 from core.methods import METHODS, AudioView, EncoderScores, get_cache_method, get_method
 from core.reduction import Eviction, ReducedCache, Reduction, reducing
-from core.reduction.attention import attend, last_query_attention, received_attention
+from core.reduction.attention import attend
 from core.reduction.cache import PromptState
+from core.reduction.scores import last_query_attention, received_attention
 from core.reduction.spans import Spans, shared
 from core.scheduler import Schedule, solve, solve_cache
 from tests import reference, reference_eviction, reference_spans
 from tests.counted import counted_prefill_flops
 from tests.reference_methods import RULES
+from tests.telling import telling
 from tests.test_attention import KV_HEADS, SCALE, TOKENS, causal, softmax_maps, states
 from tests.test_flops import shape_of
 from tests.test_reduction import LAYERS, decoder_of
@@ -206,7 +208,7 @@ def test_no_method_merges_across_a_border(name: str) -> None:
         lengths=tuple(row.audio for row in ROWS),
         keys=alike.unsqueeze(1),
         states=alike,
-        received=score,
+        received=telling(score),
         last_query=score,
         sizes=torch.ones(3, width),
         at_input=not method.in_layer,

@@ -6,7 +6,16 @@ from ..errors import UsageError
 from . import external
 from .a_tome import AToMe
 from .affinity import Affinity
-from .base import AudioView, CacheMethod, CacheView, EncoderScores, Method, Signal, ThresholdMethod
+from .base import (
+    AudioView,
+    CacheMethod,
+    CacheView,
+    EncoderScores,
+    Method,
+    Received,
+    Signal,
+    ThresholdMethod,
+)
 from .fastadasp import FastAdaSP, FastAdaSPSampled
 from .fastv import FastV, FastVReceived
 from .h2o import H2O
@@ -49,6 +58,7 @@ __all__ = [
     "CacheView",
     "EncoderScores",
     "Method",
+    "Received",
     "Signal",
     "ThresholdMethod",
     "check_name",

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,24 @@ class EncoderScores:
     own: Tensor
 
 
+class Received(Protocol):
+    """Attention that audio tokens received in a layer, summed over all heads and queries.
+
+    Worked out when it is asked for: each call is a pass of the queries over the tokens in question.
+    """
+
+    def __call__(self, members: Tensor | None = None, most: Sequence[int] = ()) -> Tensor:
+        """Of all tokens, or of some.
+
+        Args:
+            members: which tokens, (batch, audio), bool, False in the padding; None: all.
+            most: at most so many of each row, known without asking the device.
+
+        Returns:
+            (batch, audio), float32; 0 for all others and in a row's padding.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class AudioView:
     """What one place knows of the audio tokens of a batch, rows padded on the right.
@@ -57,8 +75,8 @@ class AudioView:
         lengths: audio tokens of each row.
         keys: this layer's keys after rotary embedding, (batch, kv_heads, audio, head_dim).
         states: what merges: the residual stream or the projected tokens, (batch, audio, hidden).
-        received: attention each token received in this layer, summed over all heads and queries,
-            (batch, audio), float32; None unless asked for, and at the input.
+        received: attention each token received in this layer; None unless asked for, and at the
+            input.
         last_query: attention each token received from the last prompt token alone, summed over
             all heads, (batch, audio), float32; likewise.
         sizes: how many original tokens each token stands for, (batch, audio), float32.
@@ -69,7 +87,7 @@ class AudioView:
     lengths: tuple[int, ...]
     keys: Tensor
     states: Tensor
-    received: Tensor | None
+    received: Received | None
     last_query: Tensor | None
     sizes: Tensor
     at_input: bool = False

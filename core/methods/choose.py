@@ -7,6 +7,11 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from .base import Received
+
+_BLOCK = 2**18
 
 
 def removed(lengths: Sequence[int], kept: Sequence[int]) -> list[int]:
@@ -35,9 +40,16 @@ def adjacent_cosine(keys: Tensor) -> Tensor:
     Returns:
         (batch, tokens - 1).
     """
-    keys = keys.float()
-    square = keys.square().sum(dim=(1, 3))
-    product = (keys[:, :, :-1] * keys[:, :, 1:]).sum(dim=(1, 3))
+    batch, heads, tokens, head_dim = keys.shape
+    step = tokens
+    if keys.device.type == "cpu":  # products that stay in its cache
+        step = max(1, _BLOCK // (batch * heads * head_dim))
+    squares, products = [], []
+    for begin in range(0, tokens, step):
+        part = keys[:, :, begin : begin + step + 1].float()
+        squares.append(part[:, :, :step].square().sum(dim=(1, 3)))
+        products.append((part[:, :, :-1] * part[:, :, 1:]).sum(dim=(1, 3)))
+    square, product = torch.cat(squares, 1), torch.cat(products, 1)
     return product * (square[:, :-1] * square[:, 1:]).clamp_min(1e-30).rsqrt()
 
 
@@ -64,6 +76,21 @@ def largest(scores: Tensor, valid: Sequence[int], wanted: Sequence[int]) -> Tens
     places = torch.arange(scores.shape[1], device=scores.device)
     best = (places < column(wanted, scores)).expand_as(scores)
     return torch.zeros_like(best).scatter(1, order(scores, valid), best)
+
+
+def received_by_members(received: Received, joined: Tensor, gone: Sequence[int]) -> Tensor:
+    """Attention received by the tokens that merge; all others are 0, for they share with nobody.
+
+    Args:
+        received: see `Received`.
+        joined: see `Plan.from_joins`.
+        gone: joins of each row; no more than twice as many tokens are in one.
+
+    Returns:
+        (batch, audio), float32.
+    """
+    members = pad(joined, (1, 0)) | pad(joined, (0, 1))
+    return received(members, [2 * joins for joins in gone])
 
 
 def chance(counts: Sequence[int], kept: Sequence[int], seed: int, like: Tensor) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ..flops import SAMPLE_EVERY, Scoring
 from ..merge import Plan
 from .base import AudioView, Method, Signal
-from .choose import adjacent_cosine, largest, pairs, removed
+from .choose import adjacent_cosine, largest, pairs, received_by_members, removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class FastAdaSP(Method):
 
     name: ClassVar[str] = "fastadasp"
     needs: ClassVar[frozenset[Signal]] = frozenset({Signal.RECEIVED})
-    scoring: ClassVar[Scoring] = Scoring(received=True, dots=2)
+    scoring: ClassVar[Scoring] = Scoring(received=True, members=True, dots=2)
     at_input: ClassVar[bool] = False
 
     def plan(self, view: AudioView, kept: Sequence[int]) -> Plan:
@@ -26,8 +26,10 @@ class FastAdaSP(Method):
         if view.received is None:
             raise ValueError("fastadasp needs the received attention")
         likeness = adjacent_cosine(view.keys)
-        joined = largest(likeness, pairs(view.lengths), removed(view.lengths, kept))
-        return Plan.from_joins(joined, view.received, view.lengths, kept)
+        gone = removed(view.lengths, kept)
+        joined = largest(likeness, pairs(view.lengths), gone)
+        weight = received_by_members(view.received, joined, gone)
+        return Plan.from_joins(joined, weight, view.lengths, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +38,4 @@ class FastAdaSPSampled(FastAdaSP):
 
     name: ClassVar[str] = "fastadasp-sampled"
     needs: ClassVar[frozenset[Signal]] = frozenset({Signal.SAMPLED})
-    scoring: ClassVar[Scoring] = Scoring(received=True, every=SAMPLE_EVERY, dots=2)
+    scoring: ClassVar[Scoring] = replace(FastAdaSP.scoring, every=SAMPLE_EVERY)

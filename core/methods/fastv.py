@@ -49,4 +49,4 @@ class FastVReceived(Method):
         """The tokens with the largest column sums stay."""
         if view.received is None:
             raise ValueError("fastv-received needs the received attention")
-        return Plan.from_kept(largest(view.received, view.lengths, kept), kept)
+        return Plan.from_kept(largest(view.received(), view.lengths, kept), kept)

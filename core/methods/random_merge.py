@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import torch
 
-from ..flops import RECEIVED, Scoring
+from ..flops import WEIGHTS, Scoring
 from ..merge import Plan
 from .base import AudioView, Method, Signal
-from .choose import chance, largest, pairs, removed
+from .choose import chance, largest, pairs, received_by_members, removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,16 @@ class RandomMerge(Method):
 
     name: ClassVar[str] = "random-merge"
     needs: ClassVar[frozenset[Signal]] = frozenset({Signal.RECEIVED})
-    scoring: ClassVar[Scoring] = RECEIVED
+    scoring: ClassVar[Scoring] = WEIGHTS
     seed: int = 0
 
     def plan(self, view: AudioView, kept: Sequence[int]) -> Plan:
         """Joins of random adjacent pairs; chains collapse into one token."""
         counts = pairs(view.lengths)
         scores = chance(counts, kept, self.seed, view.sizes)
-        joined = largest(scores, counts, removed(view.lengths, kept))
-        weight = torch.ones_like(view.sizes) if view.received is None else view.received
+        gone = removed(view.lengths, kept)
+        joined = largest(scores, counts, gone)
+        weight = torch.ones_like(view.sizes)
+        if view.received is not None:
+            weight = received_by_members(view.received, joined, gone)
         return Plan.from_joins(joined, weight, view.lengths, kept)

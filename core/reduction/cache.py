@@ -17,7 +17,7 @@ from transformers import Cache
 from ..flops import PromptLengths
 from ..merge import Plan
 from ..methods import EncoderScores, Method, ThresholdMethod
-from .attention import AudioColumns
+from .columns import AudioColumns
 from .fixed import FixedLayer, FixedTails
 from .growing import GrowingLayer
 from .masks import Masks, Tails

@@ -139,5 +139,5 @@ def evicting_layer(
     collected = Collected(cache.state.columns, None, cache.eviction.method.needs)
     with attending_by(layer.self_attn, COLLECTING, {}):
         output = plain(hidden, *args, collected=collected, **kwargs)
-    cache.evict(collected.received)
+    cache.evict(None if collected.sums is None else collected.sums())
     return output

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .attention import AudioColumns
+from .columns import AudioColumns
 
 _LOG2E = tl.constexpr(math.log2(math.e))
 
@@ -31,14 +31,17 @@ def received_attention(  # noqa: PLR0913
     bias: Tensor | None,
     scale: float,
     every: int = 1,
+    place: Tensor | None = None,
 ) -> Tensor:
-    """`attention.received_attention` on a CUDA device; a bias must not be below 0.
+    """`scores.received_attention` on a CUDA device.
 
     Tensors are read where they lie, whatever their strides; nothing waits for the device.
     """
     batch, heads, tokens, head_dim = query.shape
-    kv_heads, width = key.shape[1], columns.width
-    place = torch.tensor((columns.start, columns.length), dtype=torch.int32)
+    if place is None:
+        place = columns.places(range(columns.width), torch.device("cpu"))
+        place = place.masked_fill(columns.padding(place.device), tokens)
+    kv_heads, width = key.shape[1], place.shape[1]
     received = torch.empty(batch, kv_heads, width, dtype=torch.float32, device=query.device)
     options = launch_options(query.dtype.itemsize, head_dim)
     with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
@@ -48,7 +51,7 @@ def received_attention(  # noqa: PLR0913
             lse,
             bias,
             # not waited for: the copy is staged before the call returns
-            place.to(query.device, non_blocking=True),
+            place.to(query.device, torch.int32, non_blocking=True).contiguous(),
             received,
             *query.stride(),
             *key.stride(),
@@ -119,13 +122,13 @@ def _received(  # noqa: PLR0913
 ) -> None:
     """One block of columns of one key head of one row; `scale` comes with log2(e) in it.
 
-    `place` is (2, rows): where the audio starts and how long it is.
+    `place` is (rows, width): the columns, ascending, `tokens` where a row has fewer.
     """
-    first = tl.program_id(0) * COLUMNS
+    index = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     kv_head, row = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
-    start, length = tl.load(place + row), tl.load(place + tl.num_programs(2) + row)
-    index = first + tl.arange(0, COLUMNS)
-    audio, column = index < length, start + index
+    column = tl.load(place + row * width + index, mask=index < width, other=tokens)
+    audio = column < tokens
+    first, last = tl.min(column, 0), tl.max(tl.where(audio, column, 0), 0)
     dim = tl.arange(0, BLOCK_DIM)
     keys = tl.load(
         key
@@ -135,12 +138,11 @@ def _received(  # noqa: PLR0913
         mask=audio[None, :] & (dim < HEAD_DIM)[:, None],
         other=0.0,
     )
-    # the block's own queries see a part of it; those behind it all of it
-    behind = tl.maximum(tokens - start - first - COLUMNS, 0)
-    asked_behind = (behind + every - 1) // every
+    # queries among its columns see a part of them; those behind the last one all of them
+    asked_behind = (tokens - 1 - last + every - 1) // every
     own = tl.zeros((COLUMNS,), tl.float32)
     others = tl.zeros((COLUMNS,), tl.float32)
-    for group in range(tl.where(first < length, groups, 0)):
+    for group in range(tl.where(first < tokens, groups, 0)):
         head = kv_head * groups + group
         rows = query + row * query_row + head * query_head
         norms = lse + row * lse_row + head * lse_head
@@ -153,10 +155,10 @@ def _received(  # noqa: PLR0913
             )  # fmt: skip
             summed += share
         others += tl.sum(summed, 0)
-        for begin in tl.range(0, COLUMNS, QUERIES, num_stages=1):
-            token = start + first + begin + tl.arange(0, QUERIES)
+        for begin in tl.range(first, last + 1, QUERIES, num_stages=1):
+            token = begin + tl.arange(0, QUERIES)
             share = _shares(
-                rows, norms, keys, token, token < tokens, dim,
+                rows, norms, keys, token, token <= last, dim,
                 query_token, query_dim, lse_token, scale, HEAD_DIM,
             )  # fmt: skip
             distance = token[:, None] - column[None, :]

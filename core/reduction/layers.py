@@ -114,9 +114,19 @@ def _reducing_layer(
 
 def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
     """A layer of the form x + attn(norm(x)), then x + mlp(norm(x)), with a merge in between."""
+    scale = getattr(layer, "residual_multiplier", 1.0)
+    hidden = _attended_and_merged(layer, hidden, kwargs, scale)
+    updated: Tensor = layer.mlp(layer.post_attention_layernorm(hidden))
+    output: Tensor = hidden + (updated if scale == 1.0 else updated * scale)
+    return output
+
+
+def _attended_and_merged(
+    layer: Any, hidden: Tensor, kwargs: dict[str, Any], scale: float
+) -> Tensor:
+    """The first half of `_merging_layer`; queries and scores are gone when it ends."""
     cache: ReducedCache = kwargs["past_key_values"]
     reduction, state = cache.reduction, cache.state
-    scale = getattr(layer, "residual_multiplier", 1.0)
     bias = log_sizes(state, hidden.device) if reduction.size_bias else None
     collected = Collected(state.columns, bias, reduction.method.needs)
     with attending_by(layer.self_attn, COLLECTING, {}):
@@ -124,10 +134,7 @@ def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor
             hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
         )
     hidden = hidden + (attended if scale == 1.0 else attended * scale)
-    hidden = _merge(hidden, _layer_view(hidden, collected, state), cache)
-    updated: Tensor = layer.mlp(layer.post_attention_layernorm(hidden))
-    output: Tensor = hidden + (updated if scale == 1.0 else updated * scale)
-    return output
+    return _merge(hidden, _layer_view(hidden, collected, state), cache)
 
 
 def _merge(hidden: Tensor, view: AudioView, cache: ReducedCache) -> Tensor:
@@ -159,7 +166,7 @@ def _layer_view(hidden: Tensor, collected: Collected, state: PromptState) -> Aud
         lengths=columns.length,
         keys=collected.keys,
         states=columns.gather(hidden, 1),
-        received=None if collected.received is None else collected.received.sum(1),
+        received=None if collected.sums is None else collected.received,
         last_query=collected.last_query,
         sizes=columns.gather(state.sizes_on(hidden.device), 1),
     )

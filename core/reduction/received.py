@@ -7,18 +7,16 @@ stays.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from ..errors import first_line
 from ..flops import SAMPLE_EVERY
-from . import attention
-from .attention import AudioColumns
+from . import scores
+from .columns import AudioColumns
+from .proving import has_triton, proven
 
 Pass = Callable[..., Tensor]
 
@@ -35,36 +33,30 @@ def received_attention(  # noqa: PLR0913
     bias: Tensor | None,
     scale: float,
     every: int = 1,
+    place: Tensor | None = None,
 ) -> Tensor:
-    """`attention.received_attention` by the fastest code; a bias must not be below 0."""
-    chosen = attention.received_attention
+    """`scores.received_attention` by the fastest code."""
+    chosen = scores.received_attention
     if query.device.type in _KERNEL_DEVICES:
         chosen = _fastest(query.device, query.dtype, query.shape[-1], bias is not None)
-    return chosen(query, key, lse, columns, bias, scale, every)
+    return chosen(query, key, lse, columns, bias, scale, every, place)
 
 
 @cache
 def _fastest(device: torch.device, dtype: torch.dtype, head_dim: int, biased: bool) -> Pass:
     """The kernel, or the plain code if the kernel does not agree with it."""
-    try:
-        kernel = _kernel()
-        if kernel is None:
-            return attention.received_attention
-        if _agrees(kernel, device, dtype, head_dim, biased):
-            return kernel
-        reason = "its results are wrong"
-    except torch.OutOfMemoryError:
-        raise
-    # whatever a compiler or a driver may raise: the plain code needs neither
-    except Exception as error:
-        reason = first_line(error)
-    _warn(f"no Triton kernel on {device} in {str(dtype).removeprefix('torch.')}: {reason}")
-    return attention.received_attention
+    return proven(
+        _kernel,
+        lambda kernel: _agrees(kernel, device, dtype, head_dim, biased),
+        scores.received_attention,
+        f"no Triton kernel on {device} in {str(dtype).removeprefix('torch.')}: {{reason}};"
+        " received attention takes the slower plain code",
+    )
 
 
 def _kernel() -> Pass | None:
     """The kernel, None where triton is not installed."""
-    if find_spec("triton") is None:
+    if not has_triton():
         return None
     from .kernels import received_attention as kernel
 
@@ -81,15 +73,11 @@ def _agrees(
     lse = 5 + torch.rand(2, 2, _TOKENS, generator=draw).to(device)
     bias = torch.rand(2, _TOKENS, generator=draw).to(device) if biased else None
     columns = AudioColumns(start=(7, 61), length=(250, 200), pad=(0, 50))
-    for every in (1, SAMPLE_EVERY):
-        seen = (query, key, lse, columns, bias, head_dim**-0.5, every)
-        expected = attention.received_attention(*seen)
+    some = columns.places(range(columns.width), device)
+    some = some.masked_fill(columns.padding(device), _TOKENS)[:, ::3]
+    for every, place in ((1, None), (SAMPLE_EVERY, None), (1, some)):
+        seen = (query, key, lse, columns, bias, head_dim**-0.5, every, place)
+        expected = scores.received_attention(*seen)
         if not torch.allclose(kernel(*seen), expected, rtol=_TOLERANCE, atol=0):
             return False
     return True
-
-
-@cache
-def _warn(text: str) -> None:
-    """Say it once."""
-    logging.getLogger(__name__).warning("%s; received attention takes the slower plain code", text)

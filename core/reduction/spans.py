@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..evict import CachePlan
 from ..flops import PromptLengths
 from ..merge import Plan
-from ..methods import AudioView, CacheView
+from ..methods import AudioView, CacheView, Received
 from ..scheduler import apportion
 
 
@@ -60,11 +61,21 @@ class Spans:
             lengths=self.lengths,
             keys=self._apart(view.keys, 2),
             states=self._apart(view.states),
-            received=None if view.received is None else self._apart(view.received),
+            received=None if view.received is None else partial(self._received, view.received),
             last_query=None if view.last_query is None else self._apart(view.last_query),
             sizes=self._apart(view.sizes),
             encoder=encoder,
         )
+
+    def _received(
+        self, of_rows: Received, members: Tensor | None = None, most: Sequence[int] = ()
+    ) -> Tensor:
+        """`Received` of the spans, from that of their rows."""
+        if members is None:
+            return self._apart(of_rows())
+        each = iter(most)
+        counts = [sum(next(each) for _ in row.spans) for row in self.rows]
+        return self._apart(of_rows(self._together(members, False), counts))
 
     def cache_view(self, view: CacheView, kept: Sequence[int]) -> CacheView:
         """The same for what cuts a cache: around a span stands what will be left of the others.

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .believed import believed, has_triton
 from .decoding import shared_attention
 from .fixed import Behind, FixedTails
 from .growing import GrowingLayer
+from .proving import has_triton, proven
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, Behind, float], Tensor]
 
@@ -31,7 +31,7 @@ def splits(layers: Sequence[GrowingLayer]) -> bool:
     if len(found) != 1:
         return False
     ((device, dtype, head_dim),) = found
-    return device.type in _DEVICES and _kernel_for(device, dtype, head_dim) is not None
+    return device.type in _DEVICES and _fastest(device, dtype, head_dim) is not attend_split
 
 
 def split_attention(  # noqa: PLR0913
@@ -47,10 +47,9 @@ def split_attention(  # noqa: PLR0913
 ) -> tuple[Tensor, None]:
     """Attention backend of a decode step, in the form transformers calls it; see `attend_split`."""
     width = query.shape[-1]
-    kernel = _kernel_for(query.device, query.dtype, width)
-    assert kernel is not None, "see `splits`"
+    attend = _fastest(query.device, query.dtype, width)
     scale = width**-0.5 if scaling is None else scaling
-    return kernel(query, key, value, attention_mask, behind, scale), None
+    return attend(query, key, value, attention_mask, behind, scale), None
 
 
 def attend_split(
@@ -79,16 +78,20 @@ def attend_split(
 
 
 @cache
-def _kernel_for(device: torch.device, dtype: torch.dtype, head_dim: int) -> Attend | None:
-    name = str(dtype).removeprefix("torch.")
-    return believed(
-        _load,
+def _fastest(device: torch.device, dtype: torch.dtype, head_dim: int) -> Attend:
+    """The kernel, or `attend_split` if the kernel does not agree with it."""
+    plain: Attend = attend_split
+    return proven(
+        _kernel,
         lambda kernel: _agrees(kernel, device, dtype, head_dim),
-        f"no Triton kernel on {device} in {name}, decoding takes the slower plain code",
+        plain,
+        f"no Triton kernel on {device} in {str(dtype).removeprefix('torch.')}: {{reason}};"
+        " decoding takes the slower plain code",
     )
 
 
-def _load() -> Attend | None:
+def _kernel() -> Attend | None:
+    """The kernel, None where triton is not installed."""
     if not has_triton():
         return None
     from .split_kernels import attend_split as kernel

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from benchmarks import tried
 from benchmarks.methods import table
 from core.methods import AudioView, get_method
+from tests.telling import telling
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("Causal", "LastQuery", "KeyNorm", "Sizes", "SilenceFirst", "Capped")
@@ -25,7 +26,7 @@ def view(lengths: tuple[int, ...] = (40, 23)) -> AudioView:
         lengths,
         torch.randn(shape[0], 2, shape[1], 4, generator=draw),
         torch.randn(*shape, 8, generator=draw),
-        torch.rand(shape, generator=draw),
+        telling(torch.rand(shape, generator=draw)),
         torch.rand(shape, generator=draw),
         torch.ones(shape),
     )
@@ -51,7 +52,7 @@ def test_weights_of_the_mean() -> None:
     seen = view((40,))
     assert seen.received is not None
     behind = torch.arange(40, 0, -1)
-    torch.testing.assert_close(tried.Causal().weights(seen), seen.received / behind)
+    torch.testing.assert_close(tried.Causal().weights(seen), seen.received() / behind)
     assert tried.LastQuery().weights(seen) is seen.last_query
     norms = seen.keys[0].permute(1, 0, 2).flatten(1).norm(dim=1)
     torch.testing.assert_close(tried.KeyNorm().weights(seen)[0], norms)

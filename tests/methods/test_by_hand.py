@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from core.errors import UsageError
 from core.merge import Plan
-from core.methods import AudioView, get_method
+from core.methods import AudioView, choose, get_method
 from core.methods.affinity import Affinity
 from core.methods.choose import chance, largest
+from tests.telling import telling
 
 
-def view(*angles: float, **more: Tensor) -> AudioView:
+def view(*angles: float, **more: Any) -> AudioView:
     """One row of unit keys at these angles, in degrees; the states are the numbers 0, 1, 2, ..."""
     turned = torch.tensor(angles).deg2rad()
     count = len(angles)
@@ -23,7 +24,7 @@ def view(*angles: float, **more: Tensor) -> AudioView:
         lengths=(count,),
         keys=torch.stack([turned.cos(), turned.sin()], -1)[None, None],
         states=torch.arange(float(count))[None, :, None],
-        received=torch.ones(1, count),
+        received=telling(torch.ones(1, count)),
         last_query=torch.ones(1, count),
         sizes=torch.ones(1, count),
     )
@@ -38,8 +39,20 @@ def slots(plan: Plan) -> list[int]:
 ANGLES = (0.0, 10.0, 11.0, 13.0, 43.0, 46.0)
 
 
+@pytest.mark.parametrize("block", [1, 50, 10**6])
+def test_cosines_of_neighbours_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    keys = torch.randn(2, 3, 11, 4, generator=torch.Generator().manual_seed(0))
+    flat = keys.transpose(1, 2).flatten(2)
+    expected = torch.cosine_similarity(flat[:, :-1], flat[:, 1:], dim=-1)
+    monkeypatch.setattr(choose, "_BLOCK", block)
+    torch.testing.assert_close(choose.adjacent_cosine(keys), expected)
+    assert choose.adjacent_cosine(keys[:, :, :1]).shape == (2, 0)
+
+
 def test_fastadasp_weighs_by_received_attention() -> None:
-    seen = view(*ANGLES, received=torch.tensor([[1.0, 1.0, 3.0, 2.0, 1.0, 1.0]]))
+    seen = view(*ANGLES, received=telling(torch.tensor([[1.0, 1.0, 3.0, 2.0, 1.0, 1.0]])))
     plan = get_method("fastadasp").plan(seen, [4])
     assert slots(plan) == [0, 1, 1, 1, 2, 3]
     assert plan.mean(seen.states)[0, 1].item() == pytest.approx((1 + 2 * 3 + 3 * 2) / 6)
@@ -63,7 +76,7 @@ def test_a_tome_pairs_up_and_skips_what_overlaps() -> None:
 
 def test_fastv_keeps_what_is_attended_to() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.2, 0.8, 0.2, 0.0]])
-    last, received = view(*ANGLES, last_query=scores), view(*ANGLES, received=scores)
+    last, received = view(*ANGLES, last_query=scores), view(*ANGLES, received=telling(scores))
     assert slots(get_method("fastv").plan(last, [3])) == [-1, 0, 1, 2, -1, -1]
     assert slots(get_method("fastv-received").plan(received, [3])) == [-1, 0, 1, 2, -1, -1]
     assert slots(get_method("fastv").plan(received, [2])) == [0, 1, -1, -1, -1, -1]

@@ -14,6 +14,7 @@ from core.flops import PromptLengths
 from core.methods import METHODS, AudioView, EncoderScores, get_method
 from core.reduction import ReducedCache, Reduction
 from core.reduction.layers import _merge
+from tests.telling import telling
 
 KINDS = ("random", "smooth", "equal", "zero")
 HEADS, HEAD_DIM, HIDDEN = 2, 4, 6
@@ -54,7 +55,7 @@ class Case:
             lengths=self.lengths,
             keys=states if at_input else keys,
             states=states[:, 0],
-            received=None if at_input else received[0],
+            received=None if at_input else telling(received[0]),
             last_query=None if at_input else received[1],
             sizes=torch.randint(1, 4, (batch, width), generator=draw).float(),
             at_input=at_input,
@@ -145,7 +146,7 @@ def _single(seen: AudioView, row: int) -> AudioView:
         lengths=(length,),
         keys=seen.keys[cut, :, :length],
         states=seen.states[cut, :length],
-        received=None if seen.received is None else seen.received[cut, :length],
+        received=None if seen.received is None else telling(seen.received()[cut, :length]),
         last_query=None if seen.last_query is None else seen.last_query[cut, :length],
         sizes=seen.sizes[cut, :length],
         at_input=seen.at_input,
