@@ -137,6 +137,19 @@ def test_tasks_of_a_piece_stand_side_by_side_however_they_were_read() -> None:
     assert found == [(n, task) for n in (0, 1, 2) for task in ("asr", "er")]
 
 
+def test_prompts_that_steer_the_decoder_have_no_stem(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (piece,) = pieces(1.0)
+    with Engine(lm, both(FULL)) as engine:
+        own = engine.runner
+        assert own.job(piece).stem is not None
+        # a task alone has nobody to share with
+        assert own.job(replace(piece, tasks=())).stem is None
+        monkeypatch.setattr(own, "gate", lambda question: torch.zeros(4))
+        assert own.job(piece).stem is None
+
+
 FULL = ReductionConfig("none", "once", 0.0, "keep", 0.0)
 INPUT = ReductionConfig("ward", "input", 0.4, "keep", 0.0)
 SCORED = ReductionConfig("sa-map", "input", 0.4, "reindex", 0.0)
@@ -197,6 +210,20 @@ def test_what_is_cut_in_layers_is_prefilled_apart(
     assert taken == []
     for key, one in alone.items():
         assert found[key].cost.prefill_flops == one.cost.prefill_flops
+
+
+def test_prompts_that_keep_unequal_parts_are_prefilled_apart(
+    lm: SpeechLM, taken: list[tuple[int, int]]
+) -> None:
+    wanted = both(INPUT, max_new_tokens=3)
+    (other,) = wanted.also
+    wordy = replace(wanted, also=(replace(other, question="hello world " * 8),))
+    found = answers(lm, wordy, pieces(1.9, 1.2))
+    assert taken == []
+    for task in wordy.each:
+        for key, one in answers(lm, task, segments(1.9, 1.2)).items():
+            assert found[key].cost.audio_kept == one.cost.audio_kept
+    assert found[0, "asr"].cost.audio_kept > found[0, "sqa"].cost.audio_kept
 
 
 def test_the_costs_add_up_to_what_was_done(lm: SpeechLM, taken: list[tuple[int, int]]) -> None:
