@@ -17,12 +17,13 @@ from unittest.mock import patch
 import typer
 
 from core.engine import Engine, runner
+from core.engine.stems import stems as common
 from core.flags import resolve_tasks
 from core.media.discover import discover
 from core.models import load_model
 from core.stages import Rooms
 
-SIDES = {"once": runner.stems, "apart": lambda jobs: []}
+SIDES = {"once": common, "apart": lambda jobs: []}
 
 
 def main(

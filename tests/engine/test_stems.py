@@ -178,8 +178,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
 
     def watched(decoder: Any, ready: Prompts, kept: Any, how: Any, shared: Any) -> Prefilled:
+        start = prefill_stems(decoder, ready, kept, how, shared)
         found.append((len(shared), len(kept)))
-        return prefill_stems(decoder, ready, kept, how, shared)
+        return start
 
     monkeypatch.setattr(runner, "prefill_stems", watched)
     return found
