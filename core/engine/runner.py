@@ -81,6 +81,7 @@ class Runner:
     def _text(self, segment: Segment) -> Prompt:
         return self.prompt(segment.question, segment.duration)
 
+    @torch.inference_mode()
     def gate(self, question: str | None) -> Tensor | None:
         """What the decoder is steered by in a row, made once for each question."""
         if question not in self._gates:
