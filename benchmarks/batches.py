@@ -25,7 +25,6 @@ import typer
 
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine
-from core.engine.reducer import reducer
 from core.engine.runner import Runner
 from core.models import load_model
 from core.models.base import Request, SpeechLM
@@ -94,7 +93,7 @@ def plain(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Itera
 
 def slowly(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Iterator[str]:
     """Texts without the shortcuts: of the full model by `plain`, else the last layer whole."""
-    how = reducer(config.reduction, lm.decoder_shape)
+    how = Engine(lm, config).reducer
     if not how.target or not isinstance(how.how, Reduction):
         yield from plain(lm, config, segments)
         return

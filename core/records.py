@@ -84,9 +84,9 @@ class Cost:
     """What one segment cost, or (added up) one recording.
 
     Times are this segment's share of what several went through together: by audio seconds, greedy
-    steps equally; what its tasks share is in the cost of the first. FLOPs count 2 per multiply-add,
-    attention as the full square; bytes are those of the decoder's KV cache at the end of decoding,
-    of its prompt alone, and of the whole process at its peak.
+    steps equally. What its tasks share is in the cost of the first, a prefill equally in all. FLOPs
+    count 2 per multiply-add, attention as the full square; bytes are those of the decoder's KV
+    cache at the end of decoding, of its prompt alone, and of the whole process at its peak.
     """
 
     encode_s: Seconds = 0.0

@@ -10,7 +10,7 @@ layer and rounded once, which costs one token at the most and lets the solver me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from presets import ANCHORED, SCHEDULES, shares
@@ -20,6 +20,7 @@ from .flops import WEIGHTS, DecoderShape, PromptLengths, Scoring, prefill_flops
 
 _LARGEST_RATIO = 0.9999
 _BISECTIONS = 40
+_POINT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class Schedule:
                 f"start layer {self.start} does not exist: this model has layers 0 to"
                 f" {self.layers - 1}"
             )
+
+    @property
+    def outside(self) -> bool:
+        """Whether nothing goes in any layer: all that goes does so before the first."""
+        return not any(self.ratios(1.0)[1:])
 
     def ratios(self, ratio: float) -> tuple[float, ...]:
         """Share of its audio tokens that leaves at the input, then in each layer (layers + 1)."""
@@ -176,6 +182,26 @@ def solve(
         else:
             high = middle
     return min(budget(low), budget(high), key=lambda found: abs(found.reduction - target))
+
+
+def solve_alike(
+    words: int,
+    shape: DecoderShape,
+    schedule: Schedule,
+    prompt: PromptLengths,
+    target: float,
+    scoring: Scoring = WEIGHTS,
+) -> Budget:
+    """`solve` as if `words` tokens stood behind the audio, where that is within a point of it.
+
+    So prompts about one recording that differ little in words keep equally much of it.
+    """
+    found = solve(shape, schedule, replace(prompt, after=words), target, scoring)
+    full = prefill_flops(shape, prompt)
+    reduction = 1 - prefill_flops(shape, prompt, found.kept, scoring) / full
+    if found.capped or abs(reduction - target) > _POINT:
+        return solve(shape, schedule, prompt, target, scoring)
+    return replace(found, reduction=reduction)
 
 
 def solve_cache(layers: int, prompt: PromptLengths, target: float) -> Budget:

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import UsageError
 from core.flops import RECEIVED, DecoderShape, PromptLengths, Scoring, prefill_flops
-from core.scheduler import Schedule, solve, solve_cache
+from core.scheduler import Schedule, solve, solve_alike, solve_cache
 
 EMBEDDED = DecoderShape(160, 8, 4, 4, 40, 432, 1500)
 LARGE = DecoderShape(4096, 32, 32, 32, 128, 11008, 156032)
@@ -113,3 +113,24 @@ def test_a_cache_is_left_alone_where_nothing_is_asked() -> None:
     assert (found.held, found.capped) == ((9,) * 4, False)
     nothing = solve_cache(4, PromptLengths(2, 0, 3), 0.5)
     assert (nothing.held, nothing.capped) == ((0,) * 4, True)
+
+
+@pytest.mark.parametrize("shape", [EMBEDDED, LARGE], ids=["embedded", "7b"])
+def test_prompts_that_differ_little_in_words_keep_equally_much(shape: DecoderShape) -> None:
+    schedule = Schedule("input", 0, shape.layers)
+    for seconds in SECONDS:
+        for target in LEVELS:
+            alike = set()
+            for words in (13, 14, 15):
+                prompt = PromptLengths(17, int(25 * seconds), words)
+                found = solve_alike(14, shape, schedule, prompt, target)
+                real = 1 - prefill_flops(shape, prompt, found.kept) / prefill_flops(shape, prompt)
+                assert found.reduction == pytest.approx(real)
+                assert abs(real - target) <= 0.01
+                alike.add(found.kept)
+            assert len(alike) == 1 or seconds < 3
+        long = PromptLengths(17, int(25 * seconds), 90)
+        most = solve(shape, schedule, long, 1.0).reduction
+        for target in (level for level in LEVELS if level < most):
+            found = solve_alike(14, shape, schedule, long, target)
+            assert abs(found.reduction - target) <= 0.01

@@ -50,12 +50,16 @@ class Waiting:
     def take(self, most: int, fits: Callable[[Sequence[Job]], bool]) -> list[Job]:
         """The next jobs in line, up to `most`, as many as `fits` lets go together.
 
-        Reads on at a window's end.
+        Those of one stem go together if they can. Reads on at a window's end.
         """
         group: list[Job] = []
         while len(group) < most and self._fill() and fits([*group, self._window[0]]):
             group.append(self._window.popleft())
-        return group
+        stem = self._window[0].stem if self._window else None
+        first = next((n for n, job in enumerate(group) if stem and job.stem == stem), 0)
+        if first:
+            self.put_back(group[first:])
+        return group[:first] if first else group
 
     def put_back(self, jobs: Sequence[Job]) -> None:
         """To the head of the line, in this order."""
@@ -74,6 +78,8 @@ class Waiting:
             read.append(job)
             ahead += job.segment.duration
         self._size = min(2 * self._size, self._most)
+        # tasks of a segment side by side, also where they were not read so
+        read.sort(key=lambda job: (job.segment.recording_id, job.segment.start))
         read.sort(key=lambda job: job.segment.duration, reverse=self._longest_first)
         read.sort(key=lambda job: job.kind)
         self._longest_first = not self._longest_first

@@ -26,9 +26,10 @@ from ..records import Cost, Hypothesis, Segment
 from .batching import Waiting, portions
 from .generate import Prefilled
 from .greedy import Pool
+from .hypotheses import failed
 from .job import Job, asked
 from .memory import Room, out_of_memory
-from .runner import Runner, failed
+from .runner import Runner
 
 FREE_SHARE = 4
 """One in so many rows must be free before the next group starts."""

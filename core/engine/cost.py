@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -85,6 +85,8 @@ class Work:
         generated: new tokens, the end token included.
         beams: hypotheses followed.
         tail: cached tokens behind the prompt when decoding ended, those of all beams together.
+        sharing: prompts for which the prefill of its first part was done at once.
+        apart: text tokens behind that part, if there is one.
     """
 
     prompt: PromptLengths
@@ -95,6 +97,8 @@ class Work:
     generated: int
     beams: int = 1
     tail: int = 0
+    sharing: int = 1
+    apart: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +162,8 @@ def cost_of(work: Work, spent: Spent, decoder: DecoderShape, machine: Machine) -
         audio_kept=work.kept[-1],
         generated=work.generated,
         encoder_flops=work.encoder_flops,
-        prefill_full_flops=prefill_flops(decoder, prompt),
-        prefill_flops=prefill_flops(decoder, prompt, work.kept, work.scoring, work.held),
+        prefill_full_flops=_prefilled(work, decoder, None),
+        prefill_flops=_prefilled(work, decoder, work.kept),
         decode_full_flops=work.beams * decode_flops(decoder, prompt, steps),
         decode_flops=work.beams * decode_flops(decoder, prompt, steps, work.held),
         kv_bytes_full=cached(None, work.tail),
@@ -168,3 +172,17 @@ def cost_of(work: Work, spent: Spent, decoder: DecoderShape, machine: Machine) -
         prompt_kv_bytes_full=cached(None, 0),
         prompt_kv_bytes=cached(work.held, 0),
     )
+
+
+def _prefilled(work: Work, decoder: DecoderShape, kept: Sequence[int] | None) -> int:
+    """FLOPs of its prefill, full (None) or reduced; what is shared counts in equal parts."""
+    prompt = work.prompt
+    how = () if kept is None else (kept, work.scoring, work.held)
+    alone = prefill_flops(decoder, prompt, *how)
+    if work.sharing == 1:
+        return alone
+    stem = replace(prompt, after=prompt.after - work.apart)
+    shared = prefill_flops(decoder, stem, *how) - decoder.head
+    # a word meets what stands before it, but what was shared does not meet the word
+    slots = decoder.layers * (stem.total if kept is None else stem.text + kept[0])
+    return alone - shared - work.apart * slots * decoder.pair + shared // work.sharing

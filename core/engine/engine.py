@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Self
 
-from ..config import RunConfig
+from ..config import ASKING, RunConfig
 from ..errors import UsageError
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
@@ -49,7 +50,8 @@ class Engine:
         self.lm = lm
         self.config = config
         lm.check(Request(config.task, config.language, config.target_language))
-        self.reducer = reducer(config.reduction, lm.decoder_shape)
+        words = partial(_words, lm, config)
+        self.reducer = reducer(config.reduction, lm.decoder_shape, words)
         self.target = self.reducer.target
         if self.reducer.needs_encoder and not lm.scores_audio:
             named = config.reduction.method
@@ -124,3 +126,10 @@ def _check_decoder(lm: SpeechLM) -> None:
     reason = why_not(lm.decoder, lm.model.get_input_embeddings())
     if reason is not None:
         raise UsageError(f"{lm.name} cannot be reduced: {reason}; use --reduce 0")
+
+
+def _words(lm: SpeechLM, config: RunConfig) -> int:
+    """Text tokens behind the audio, in the middle between the model's shortest task and longest."""
+    tasks = [task for task in lm.facts.tasks if task not in ASKING] or [config.task]
+    found = [len(lm.prompt_ids(Request(task, config.language))[1]) for task in tasks]
+    return (min(found) + max(found) + 1) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..flops import PromptLengths
@@ -24,6 +25,10 @@ class Job:
         cap: most new tokens.
         kind: jobs of one kind are reduced by one method and may go together.
         size: bytes that its row takes at its fullest, see `memory.row_bytes`.
+        stem: jobs of equal stems are alike up to the end of the audio (see `stems`); None: of none.
+        words: ids behind the audio.
+        sharing: jobs that the stem was prefilled for at once.
+        apart: how many of the words were not in the stem then.
         most: rows it may stand among; fewer once it was there when a step failed.
         company: most rows it stood among, itself included.
         encoder_flops: its own, padding in its group included.
@@ -37,6 +42,10 @@ class Job:
     cap: int
     size: int
     kind: int = 0
+    stem: Hashable = None
+    words: Sequence[int] = ()
+    sharing: int = 1
+    apart: int = 0
     most: int = sys.maxsize
     company: int = 0
     kept: tuple[int, ...] = ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ..flops import PromptLengths
@@ -39,3 +41,9 @@ def encoder_scores(encoded: Encoded) -> EncoderScores | None:
         for rows in (encoded.received, encoded.own)
     )
     return EncoderScores(received, own)
+
+
+def stacked(gates: Sequence[Tensor | None]) -> Tensor | None:
+    """What each row steers the decoder by, (rows, hidden); None where no row does."""
+    found = [gate for gate in gates if gate is not None]
+    return torch.stack(found) if found else None

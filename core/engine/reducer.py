@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..flops import DecoderShape, PromptLengths, Scoring
 from ..methods import Method, Signal, ThresholdMethod, get_cache_method, get_method
 from ..reduction import Eviction, Reduction, Threshold
-from ..scheduler import Budget, Schedule, solve, solve_cache
+from ..scheduler import Budget, Schedule, solve, solve_alike, solve_cache
 
 Solve = Callable[[PromptLengths, float], Budget]
 
@@ -75,8 +75,15 @@ class Reducer:
             )
 
 
-def reducer(wanted: ReductionConfig, shape: DecoderShape) -> Reducer:
+def reducer(
+    wanted: ReductionConfig, shape: DecoderShape, words: Callable[[], int] | None = None
+) -> Reducer:
     """What the settings mean for a decoder of this shape.
+
+    Args:
+        wanted: the settings.
+        shape: the decoder.
+        words: tells how many text tokens stand behind the audio as a rule, see `solve_alike`.
 
     Raises:
         UsageError: method or schedule that do not exist, or not together; no such start layer.
@@ -89,6 +96,10 @@ def reducer(wanted: ReductionConfig, shape: DecoderShape) -> Reducer:
     schedule = Schedule(str(wanted.schedule), first, shape.layers)
     method = _placed(wanted.method, schedule)
     schedule = replace(schedule, most=method.most)
+    solver: Callable[..., Budget] = solve
+    if words is not None and schedule.outside and wanted.cuts_prompt:
+        # the audio is cut before the words of a task are met: alike for all, so that they can share
+        solver = partial(solve_alike, words())
     biased = method.size_bias if wanted.size_bias is None else wanted.size_bias
     anchored = schedule.kind in ANCHORED
     where, lower = (f" from layer {first}", " or --start-layer") if anchored else ("", "")
@@ -97,7 +108,7 @@ def reducer(wanted: ReductionConfig, shape: DecoderShape) -> Reducer:
             method, str(wanted.positions), biased, threshold=_threshold(wanted, method, schedule)
         ),
         wanted.reduce if wanted.method != "none" else 0.0,
-        partial(solve, shape, schedule, scoring=method.scoring),
+        partial(solver, shape, schedule, scoring=method.scoring),
         f"{schedule.kind}{where} can cut {{most:.2f}} of the prefill at most;"
         f" lower --reduce{lower}",
     )

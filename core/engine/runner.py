@@ -5,31 +5,32 @@ Knows a loaded SpeechLM and how its prompts are reduced; who goes when is decide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..errors import TranscriptionError, first_line
+from ..errors import TranscriptionError
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
-from ..reduction import Eviction
+from ..reduction import Eviction, Reduction
 from .beams import beam_search
-from .cost import Clock, Machine, Work, cost_of, peak_bytes, shares
+from .cost import Clock, shares
 from .generate import Answer, Decoder, Prefilled, prefill
 from .greedy import greedy
-from .job import Job, task_of
+from .hypotheses import LOOP, failed, hypothesis, work_of
+from .job import Job, sound_of
 from .loops import TIMES, looped
 from .memory import row_bytes
-from .prompts import Prompts, encoder_scores
+from .prompts import Prompts, encoder_scores, stacked
 from .reducer import Reducer
+from .stems import before_layers, prefill_stems, stems
 from .windows import Encode, audio_tokens, encode, longest_prompt, positions
 
 _TOKENS_PER_SECOND, _SPARE_TOKENS = 12, 16
-_LOOP = "repetition"
 _TWICE = (
     "encoder_flops",
     "prefill_full_flops",
@@ -77,6 +78,10 @@ class Runner:
             self._texts[key] = self.lm.prompt_ids(self._asking(question), seconds)
         return self._texts[key]
 
+    def _text(self, segment: Segment) -> Prompt:
+        return self.prompt(segment.question, segment.duration)
+
+    @torch.inference_mode()
     def gate(self, question: str | None) -> Tensor | None:
         """What the decoder is steered by in a row, made once for each question."""
         if question not in self._gates:
@@ -99,14 +104,15 @@ class Runner:
                 "takes in one prompt: use --segment vad"
             )
         own = self.of(segment)
-        before, after = own.prompt(segment.question, segment.duration)
+        before, after = own._text(segment)
         audio = audio_tokens(self.lm, segment.duration)
         lengths = PromptLengths(len(before), audio, len(after))
         budget = own._reducer.solve(lengths, own._reducer.target)
         cap = self._cap(segment, lengths.total)
         value, tail = self.lm.dtype.itemsize, cap * self.beams
         size = row_bytes(self._shape, lengths, value, budget.kept, tail)
-        return Job(segment, lengths, budget, cap, size, own.kind)
+        stem = own._stem(segment, own._reducer.counts(budget), own._reducer.how)
+        return Job(segment, lengths, budget, cap, size, own.kind, stem, after)
 
     def prepare(self, segments: Sequence[Segment]) -> Prompts:
         """Encode and embed segments; the same prompts serve every level and layer.
@@ -116,10 +122,9 @@ class Runner:
         """
         owns = [self.of(segment) for segment in segments]
         encoded, flops = self._encode(self.lm, segments, owns[0]._reducer.needs_encoder)
-        texts = [
-            own.prompt(one.question, one.duration) for own, one in zip(owns, segments, strict=True)
-        ]
+        texts = [own._text(one) for own, one in zip(owns, segments, strict=True)]
         pairs = list(zip(texts, encoded.tokens, strict=True))
+        gates = [own.gate(one.question) for own, one in zip(owns, segments, strict=True)]
         return Prompts(
             embedded=[self._embedded(text, row) for text, row in pairs],
             lengths=[
@@ -127,9 +132,7 @@ class Runner:
             ],
             scores=encoder_scores(encoded),
             encoder_flops=flops,
-            gates=_stacked(
-                [own.gate(one.question) for own, one in zip(owns, segments, strict=True)]
-            ),
+            gates=stacked(gates),
         )
 
     @torch.inference_mode()
@@ -142,26 +145,25 @@ class Runner:
         """
         self.clock.lap()
         ready = self.prepare([job.segment for job in jobs])
+        how = (reducer or self.of(jobs[0].segment)._reducer).how
         counts, paying = [], []
         for job, lengths, flops in zip(jobs, ready.lengths, ready.encoder_flops, strict=True):
-            own = reducer or self.of(job.segment)._reducer
+            runner = self.of(job.segment)
+            own = reducer or runner._reducer
             job.prompt, job.budget = lengths, own.solve(lengths, own.target)
             counts.append(own.counts(job.budget))
+            job.stem = runner._stem(job.segment, counts[-1], how)
             job.company = max(job.company, len(jobs))
             if flops:  # else another task, or an attempt that failed, has paid
                 job.encoder_flops = flops
                 paying.append(job)
         encode = self.clock.lap() if paying else 0.0
-        how = (reducer or self.of(jobs[0].segment)._reducer).how
-        start = prefill(
-            self.decoder,
-            ready.embedded,
-            ready.lengths,
-            counts,
-            how,
-            ready.scores,
-            ready.gates,
-        )
+        shared = stems(jobs)
+        if shared:
+            start = prefill_stems(self.decoder, ready, counts, how, shared)
+        else:
+            parts = ready.embedded, ready.lengths, counts, how, ready.scores, ready.gates
+            start = prefill(self.decoder, *parts)
         for job, kept, held in zip(jobs, start.cache.kept, start.cache.held, strict=True):
             job.kept, job.held = kept, held
         self._charge(paying, "encode", encode)
@@ -174,6 +176,14 @@ class Runner:
         """Whether rows of other groups can be decoded beside its own."""
         how = self.of(job.segment)._reducer.how
         return self.beams == 1 and not isinstance(how, Eviction)
+
+    def _stem(self, segment: Segment, kept: Sequence[int], how: Reduction | Eviction) -> Hashable:
+        """See `Job.stem`."""
+        before, after = self._text(segment)
+        apart = not segment.tasks or not after or not before_layers(how, kept)
+        if apart or self.gate(segment.question) is not None:
+            return None
+        return self.kind, sound_of(segment), tuple(before), tuple(kept)
 
     def prefilled(self, jobs: Sequence[Job]) -> None:
         """Charge a group for what brings its first tokens nearer, up to now."""
@@ -220,7 +230,7 @@ class Runner:
             tail: cached tokens behind the prompt.
         """
         found = self._hypothesis(job, answer, tail)
-        if _LOOP not in found.warnings:
+        if LOOP not in found.warnings:
             return found
         try:
             again = self._again(job)
@@ -249,41 +259,10 @@ class Runner:
 
     def _hypothesis(self, job: Job, answer: Answer, tail: int, beams: int = 0) -> Hypothesis:
         text = self.lm.text(answer.ids)
+        scoring = self.of(job.segment)._reducer.scoring
+        work = work_of(job, answer, scoring, beams or self.beams, tail)
         loop = looped(answer, text, job.segment.duration)
-        warnings = []
-        if job.budget.capped:
-            warnings.append(f"reduction_capped:{job.budget.reduction:.3f}")
-        if 0 < positions(self.lm) < job.prompt.total + len(answer.ids):
-            warnings.append(f"beyond_context:{job.prompt.total + len(answer.ids)}")
-        if not answer.ended:
-            warnings.append("max_tokens_reached")
-        if loop:
-            warnings.append(_LOOP)
-        work = Work(
-            job.prompt,
-            job.kept,
-            job.held,
-            self.of(job.segment)._reducer.scoring,
-            job.encoder_flops,
-            len(answer.ids) + answer.ended,
-            beams or self.beams,
-            tail,
-        )
-        machine = Machine(self.lm.dtype.itemsize, peak_bytes(self.lm.device))
-        segment = job.segment
-        return Hypothesis(
-            segment.recording_id,
-            segment.index,
-            segment.start,
-            segment.end,
-            text,
-            cost_of(work, job.spent, self._shape, machine),
-            job.company,
-            tuple(warnings),
-            finished=answer.ended and not loop,
-            speech=segment.speech,
-            task=task_of(segment),
-        )
+        return hypothesis(self.lm, job, answer, text, work, loop)
 
     def _embedded(self, text: Prompt, audio: Tensor) -> Tensor:
         head, tail = (self.lm.embed(ids) for ids in text)
@@ -309,24 +288,3 @@ class Runner:
     def _charge(self, jobs: Sequence[Job], stage: str, seconds: Seconds) -> None:
         for job, share in zip(jobs, shares([j.segment.duration for j in jobs]), strict=True):
             setattr(job.spent, stage, getattr(job.spent, stage) + seconds * share)
-
-
-def _stacked(gates: Sequence[Tensor | None]) -> Tensor | None:
-    found = [gate for gate in gates if gate is not None]
-    return torch.stack(found) if found else None
-
-
-def failed(segment: Segment, error: Exception, cost: Cost) -> Hypothesis:
-    """A segment without a text, in one line why."""
-    return Hypothesis(
-        segment.recording_id,
-        segment.index,
-        segment.start,
-        segment.end,
-        "",
-        cost,
-        error=first_line(error),
-        finished=False,
-        speech=segment.speech,
-        task=task_of(segment),
-    )

@@ -24,13 +24,14 @@ _MISSING = object()
 def shortens(layer: Any, cache: ReducedCache, index: int) -> bool:
     """Whether this layer of the prefill is run for the last position only.
 
-    Not where the last token is audio: the merge would change it. Not where a threshold is yet to
+    Not where the last token is audio that the layer merges. Not where a threshold is yet to
     decide how many tokens leave it. Not where queries have no projection of their own, which could
     be left out.
     """
     last = cache.last_position and index == len(cache.kept[0]) - 2 and not cache.decides
     apart = all(hasattr(layer.self_attn, name) for name in ("q_proj", "o_proj"))
-    return last and apart and all(row.after > 0 for row in cache.state.rows)
+    stays = not cache.acts or all(row.after > 0 for row in cache.state.rows)
+    return last and apart and stays
 
 
 def last_layer(

@@ -25,6 +25,7 @@ from .cache import PromptCache, PromptState, ReducedCache
 from .collecting import COLLECTING, Collected, collecting_attention
 from .decoding import SHARED, SPLIT, attending_by, decode_layer, shared_attention
 from .evicting import EvictedCache, evicting_layer
+from .forking import ForkedCache, unread_layer
 from .last import SKIPPED, last_layer, shortens, skipped_attention
 from .masks import log_sizes
 from .spans import Spans
@@ -74,6 +75,8 @@ def _forward(
         hidden_states = _brought(layer, hidden_states, kwargs)
     if isinstance(cache, PromptCache) and cache.beams:
         return decode_layer(layer, plain, index, hidden_states, args, kwargs)
+    if isinstance(cache, ForkedCache):
+        return unread_layer(plain, hidden_states, args, kwargs)
     if isinstance(cache, EvictedCache) and cache.reduces:
         return evicting_layer(layer, plain, hidden_states, args, kwargs)
     if isinstance(cache, ReducedCache) and cache.reduces:

@@ -7,7 +7,7 @@ from itertools import islice
 
 import torch
 
-from ..engine.runner import failed
+from ..engine.hypotheses import failed
 from ..errors import FastAdaSPError
 from ..records import Cost, Hypothesis, Segment
 

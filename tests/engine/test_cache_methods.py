@@ -68,7 +68,7 @@ def test_the_record_says_what_was_cut_and_what_was_not(
             cost.audio_in,
             text - len(engine.runner.prompt(None)[0]),
         )
-        paid = get_cache_method(name).scoring.flops(lm.decoder_shape, prompt.audio, prompt.after)
+        paid = get_cache_method(name).scoring.flops(lm.decoder_shape, prompt.audio, 0, prompt.after)
         assert cost.prefill_full_flops == prefill_flops(lm.decoder_shape, prompt)
         assert cost.prefill_flops - cost.prefill_full_flops == paid * lm.decoder_shape.layers
     heard = Heard(Recording("a", Path("a")), Source(), 3.1, 3.1)

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine, steps
+from core.engine.job import asked
 from core.models import load_model
 from core.models.base import Request, SpeechLM
 from core.records import Segment, Waveform
@@ -183,6 +184,34 @@ def test_steps_can_be_played_back(
     assert len(plays) == NEW_TOKENS - 1
 
 
+@pytest.mark.parametrize("way", ["none", "ward"])
+def test_a_prefill_that_tasks_share_gives_what_they_give_apart(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    lm = loaded.lm
+    other = next((task for task in ("er", "st", "sqa") if task in lm.facts.tasks), None)
+    if other is None:
+        pytest.skip("it has one task")
+    how = ReductionConfig(way, "input", 0.0 if way == "none" else 0.15, "keep", 0.0)
+    first = config(0.0, reduction=how, language="en", question="why?")
+    target = "de" if other == "st" else None
+    wanted = replace(first, also=(replace(first, task=other, target_language=target),))
+    pieces = [replace(one, tasks=("asr", other)) for one in segments(lm, *SECONDS[:2])]
+    with Engine(lm, wanted) as engine:
+        own = engine.runner
+        jobs = [own.job(one) for piece in pieces for one in asked(piece)]
+        together, sharing = own.start(jobs), [job.sharing for job in jobs]
+        ready = own.prepare([job.segment for job in jobs[:2]])
+        monkeypatch.setattr("core.engine.runner.stems", lambda jobs: [])
+        apart = own.start(jobs)
+    torch.testing.assert_close(together.logits, apart.logits, rtol=0, atol=1e-4)
+    heads = {tuple(own.of(job.segment)._text(job.segment)[0]) for job in jobs}
+    alike = len(heads) == 1 and ready.gates is None and all(job.words for job in jobs)
+    # long prompts that differ much in words keep less or more of the audio
+    begun = [(job.segment.index, job.kept) for job in jobs]
+    assert sharing == [begun.count(one) if alike else 1 for one in begun]
+
+
 def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
     lm = loaded.lm
     waves = [lm.features(segment.samples) for segment in segments(lm, *SECONDS[:2])]
@@ -227,4 +256,4 @@ def test_families_that_need_torchaudio() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "18 passed" in found.stdout
+    assert "20 passed" in found.stdout
