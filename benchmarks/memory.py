@@ -50,7 +50,7 @@ class Echo:
 
     def transcribe(self, segments: Iterator[Segment]) -> Iterator[Hypothesis]:
         """A sentence for each segment."""
-        jobs: Any = (SimpleNamespace(segment=segment, kind=0) for segment in segments)
+        jobs: Any = (SimpleNamespace(segment=segment, kind=0, stem=None) for segment in segments)
         waiting = Waiting(jobs, ROWS)
         while group := waiting.take(ROWS, lambda jobs: True):
             for number, job in enumerate(group):
