@@ -64,8 +64,10 @@ def texts(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> dict[
 
 
 @torch.inference_mode()
-def plain(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Iterator[str]:
-    """`generate` of the untouched model, one recording after the other, as its card shows."""
+def plain(
+    lm: SpeechLM, config: RunConfig, segments: Sequence[Segment], size: int = 1
+) -> Iterator[str]:
+    """`generate` of the untouched model, so many recordings at a time, as its card shows."""
     runner = Engine(lm, config).runner
 
     @cache
@@ -73,22 +75,27 @@ def plain(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Itera
         language = config.target_language
         return lm.prompt(Request(config.task, target_language=language, question=question))
 
-    for segment in segments:
+    for first in range(0, len(segments), size):
+        batch = segments[first : first + size]
         made: Any = lm.processor(
-            text=prompt(segment.question),
-            audio=[segment.samples],
-            sampling_rate=segment.sample_rate,
+            text=[prompt(segment.question) for segment in batch],
+            audio=[segment.samples for segment in batch],
+            sampling_rate=batch[0].sample_rate,
             return_tensors="pt",
+            padding=True,
+            padding_side="left",
         )
         made = made.to(lm.device)
         made["input_features"] = made["input_features"].to(lm.dtype)
         out = lm.model.generate(
             **made,
-            max_new_tokens=runner.job(segment).cap,
+            max_new_tokens=max(runner.job(segment).cap for segment in batch),
             num_beams=config.num_beams,
             do_sample=False,
         )
-        yield lm.text(out[0, made["input_ids"].shape[1] :].tolist())
+        for answer in out[:, made["input_ids"].shape[1] :].tolist():
+            end = next((n for n, token in enumerate(answer) if token in lm.end_tokens), None)
+            yield lm.text(answer[:end])
 
 
 def slowly(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Iterator[str]:

@@ -1,23 +1,25 @@
 """Does a full machine pay? Continuous batching against static batches and plain transformers.
 
 `python -m benchmarks.continuous MANIFEST` answers every recording of the manifest that fits the
-model's window as one piece, on three sides that run in turn, in one process, after a warm-up: plain
-`generate` of transformers, one recording after the other; this engine with batches of 16 in the
-manifest's order, each decoded to its end before the next begins; and this engine with continuous
-batching, as a run does it. Times are medians over the rounds. Ends in one JSON line, which also
-says which texts of the two engine sides differ; the full model is asked about them as in
-`benchmarks.batches`.
+model's window as one piece, on four sides that run in turn, in one process, after a warm-up: plain
+`generate` of transformers, one recording after the other, and by 16 in the manifest's order; this
+engine by 16 in that order, each batch encoded, prefilled and decoded to its end as one; and this
+engine with continuous batching, as a run does it. Times are medians over the rounds. Ends in one
+JSON line, which also says which texts of the two engine sides differ; the full model is asked about
+them as in `benchmarks.batches`.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import torch
 import typer
@@ -26,29 +28,35 @@ from rich.table import Table
 
 from benchmarks.batches import gap, plain, read
 from core.config import ReductionConfig, RunConfig
-from core.engine import Engine
+from core.engine import Engine, windows
 from core.models import load_model
 from core.models.base import Request, SpeechLM
 from core.records import Segment
+from core.reduction import reducing
 
 Texts = list[str]
 Side = Callable[[], Texts]
-PLAIN, STATIC, CONTINUOUS = "transformers", "static", "continuous"
+PLAIN, PLAIN_STATIC = "transformers", "transformers, static"
+STATIC, CONTINUOUS = "static", "continuous"
 
 
-def plain_side(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment]) -> Side:
-    """`generate` of the untouched model, one recording after the other."""
-    return lambda: list(plain(lm, config, segments))
+def plain_side(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment], size: int = 1) -> Side:
+    """`generate` of the untouched model, so many recordings at a time."""
+    return lambda: list(plain(lm, config, segments, size))
 
 
 def static_side(lm: SpeechLM, config: RunConfig, segments: Sequence[Segment], size: int) -> Side:
-    """Batches in the order given, each to its end."""
-    engine = Engine(lm, config)
+    """Batches in the order given, each as one to its end."""
+    runner = Engine(lm, config).runner
+
+    def answered(batch: Sequence[Segment]) -> Iterator[str]:
+        jobs = [runner.job(segment) for segment in batch]
+        yield from (found.text for found in runner.search(runner.start(jobs), jobs))
 
     def run() -> Texts:
-        with engine:
-            batches = (segments[first : first + size] for first in range(0, len(segments), size))
-            return [found.text for batch in batches for found in engine.run(batch)]
+        batches = (segments[first : first + size] for first in range(0, len(segments), size))
+        with reducing(lm.decoder), patch.object(windows, "CPU_PORTION", inf):
+            return [text for batch in batches for text in answered(batch)]
 
     return run
 
@@ -128,7 +136,7 @@ def main(
     repeat: Annotated[int, typer.Option(help="How often the manifest is gone through.")] = 1,
     rounds: Annotated[int, typer.Option(help="Measured rounds.")] = 3,
 ) -> None:
-    """Measure recordings per second on all three sides."""
+    """Measure recordings per second on all four sides."""
     settings = {name: value for name, value in locals().items() if name != "manifest"}
     lm = load_model(model, device=device, dtype=dtype)
     fitting = [one for one in read(manifest) if one.duration <= lm.facts.max_seconds]
@@ -140,6 +148,7 @@ def main(
     )
     sides = {
         PLAIN: plain_side(lm, static, segments),
+        PLAIN_STATIC: plain_side(lm, static, segments, batch),
         STATIC: static_side(lm, static, segments, batch),
         CONTINUOUS: continuous_side(lm, continuous, segments),
     }
