@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
+from core.flops import PromptLengths
 from core.methods import Signal
 from core.reduction import attention, scores
 from core.reduction.attention import attend
+from core.reduction.cache import PromptState
 from core.reduction.collecting import Collected, collecting_attention
 from core.reduction.columns import AudioColumns
+from core.reduction.masks import causal_mask
 from core.reduction.scores import last_query_attention, received_attention
 
 HEADS, KV_HEADS, WIDTH, TOKENS = 4, 2, 8, 300
@@ -153,3 +158,35 @@ def test_audio_columns_of_ragged_rows() -> None:
     gathered = columns.gather(values, 1)
     assert gathered[0, :2].tolist() == [3, 4]
     assert gathered[1].tolist() == [7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-3)])
+def test_a_bias_on_the_keys_needs_no_mask(dtype: torch.dtype, within: float, groups: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    batch, kv_heads, tokens, width = 2, 2, 70, 24
+    query = torch.randn(batch, kv_heads * groups, tokens, width, generator=draw).to(dtype)
+    key, value = (
+        torch.randn(batch, kv_heads, tokens, width, generator=draw).to(dtype) for _ in range(2)
+    )
+    bias = torch.randint(1, 60, (batch, tokens), generator=draw).float().log()
+    scale = width**-0.5
+    output, lse = attention.attend(*attention.biased(query, key, value, bias, scale), None, scale)
+    scores = query.double() @ key.double().repeat_interleave(groups, 1).transpose(-1, -2) * scale
+    scores = scores + bias.double()[:, None, None]
+    scores = scores.masked_fill(~torch.ones(tokens, tokens).tril().bool(), -torch.inf)
+    expected = scores.softmax(-1) @ value.double().repeat_interleave(groups, 1)
+    torch.testing.assert_close(lse.double(), scores.logsumexp(-1), atol=within, rtol=0)
+    rough = 0.03 if dtype == torch.bfloat16 else within
+    torch.testing.assert_close(output[..., :width].double(), expected, atol=rough, rtol=0)
+
+
+def test_one_prompt_needs_no_square_mask_for_its_sizes() -> None:
+    like = torch.zeros(1)
+    sizes = torch.tensor([[1.0, 3.0, 1.0, 1.0, 1.0]])
+    alone = PromptState((PromptLengths(1, 3, 1),), sizes=sizes)
+    assert causal_mask(alone, True, like) is None
+    rows = PromptLengths(1, 3, 1), PromptLengths(1, 2, 1)
+    padded = PromptState(rows, sizes=sizes.repeat(2, 1))
+    mask = causal_mask(padded, True, like)
+    assert mask is not None and mask[0, 0, 4, 1] == pytest.approx(math.log(3.0))

@@ -13,7 +13,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from ..flops import SCORE_CHUNK
 from .proving import proven
@@ -24,6 +24,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], tuple[Tensor, 
 
 _ALIGNED = 16  # values from one row of a mask to the next: what operators on CUDA ask for
 _HALF = (torch.float16, torch.bfloat16)
+_WIDER = 16  # numbers of a head, of which two are needed: what matrix units like a multiple of
 _TOLERANCE = 2e-2  # in 16 bits; float32 may be set to TF32
 _TOKENS = 77  # fits no block
 
@@ -64,6 +65,32 @@ def attend_plainly(
     return scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
     )
+
+
+def biased(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values for which causal attention without a mask adds a bias to each key.
+
+    A mask with the bias in it would be read over the whole square, the half included that no query
+    sees. Instead every key has two numbers more, bias / scale and what is lost when that is
+    rounded, and every query 1 in both places.
+
+    Args:
+        query, key, value: (batch, heads or kv_heads, tokens, head_dim).
+        bias: (batch, tokens), float32.
+        scale: factor on the scores.
+
+    Returns:
+        The same with `_WIDER` numbers more; those of the output mean nothing.
+    """
+    width = query.shape[-1]
+    query, key, value = (pad(states, (0, _WIDER)) for states in (query, key, value))
+    query[..., width : width + 2] = 1
+    wanted = bias.unsqueeze(1) / scale
+    key[..., width] = wanted
+    key[..., width + 1] = wanted - key[..., width].float()
+    return query, key, value
 
 
 def _additive(mask: Tensor, dtype: torch.dtype, aligned: int = 1) -> Tensor:

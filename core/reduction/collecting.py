@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..flops import SAMPLE_EVERY
 from ..methods import Signal
-from .attention import attend, attend_plainly
+from .attention import attend, attend_plainly, biased
 from .columns import AudioColumns
 from .received import received_attention
 from .scores import last_query_attention
@@ -70,10 +70,14 @@ def collecting_attention(  # noqa: PLR0913
     """Attention backend of a collecting layer, in the form that transformers calls it."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     collected.keys, collected.tokens = collected.columns.gather(key, 2), key.shape[2]
+    states = query, key, value
+    if attention_mask is None and collected.bias is not None:
+        states = biased(*states, collected.bias, scale)
     if not collected.wanted:
-        output = attend_plainly(query, key, value, attention_mask, scale)
-        return output.transpose(1, 2).contiguous(), None
-    output, lse = attend(query, key, value, attention_mask, scale)
+        output = attend_plainly(*states, attention_mask, scale)
+        return output.transpose(1, 2)[..., : query.shape[-1]].contiguous(), None
+    output, lse = attend(*states, attention_mask, scale)
+    output = output[..., : query.shape[-1]]
     seen = (query, key, lse, collected.columns, collected.bias, scale)
     if Signal.RECEIVED in collected.wanted:
         collected.sums = partial(received_attention, *seen)

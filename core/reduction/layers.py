@@ -109,10 +109,20 @@ def _reducing_layer(
     kwargs["position_embeddings"] = _rotary(kwargs["position_embeddings"], state)
     if shortens(layer, cache, index):
         return last_layer(layer, plain, hidden_states, args, kwargs)
-    kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
-    if not cache.acts:
+    mask = kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
+    if cache.acts:
+        return _merging_layer(layer, hidden_states, kwargs)
+    bias = _bias(cache, hidden_states)
+    if mask is not None or bias is None:
         return plain(hidden_states, *args, **kwargs)
-    return _merging_layer(layer, hidden_states, kwargs)
+    with attending_by(layer.self_attn, COLLECTING, {}):
+        collected = Collected(state.columns, bias, frozenset())
+        return plain(hidden_states, *args, collected=collected, **kwargs)
+
+
+def _bias(cache: ReducedCache, like: Tensor) -> Tensor | None:
+    """What the size bias adds to the scores of each key, (rows, width); None if nothing."""
+    return log_sizes(cache.state, like.device) if cache.reduction.size_bias else None
 
 
 def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
@@ -129,9 +139,8 @@ def _attended_and_merged(
 ) -> Tensor:
     """The first half of `_merging_layer`; queries and scores are gone when it ends."""
     cache: ReducedCache = kwargs["past_key_values"]
-    reduction, state = cache.reduction, cache.state
-    bias = log_sizes(state, hidden.device) if reduction.size_bias else None
-    collected = Collected(state.columns, bias, reduction.method.needs)
+    state = cache.state
+    collected = Collected(state.columns, _bias(cache, hidden), cache.reduction.method.needs)
     with attending_by(layer.self_attn, COLLECTING, {}):
         attended, _ = layer.self_attn(
             hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs

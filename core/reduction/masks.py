@@ -116,15 +116,15 @@ def log_sizes(state: PromptState, device: torch.device) -> Tensor | None:
 
 
 def causal_mask(state: PromptState, size_bias: bool, like: Tensor) -> Tensor | None:
-    """Causal mask of a right-aligned batch, (rows, 1, width, width); None where it is plain.
+    """Causal mask of a right-aligned batch, (rows, 1, width, width); None where no row is padded.
 
     Boolean, or additive with the log sizes in it; on the device and, if additive, in the dtype of
-    `like`.
+    `like`. Where there is none, log sizes go by other means (see `attention.biased`).
     """
     pad = state.columns.pad
-    bias = log_sizes(state, like.device) if size_bias else None
-    if bias is None and not any(pad):
+    if not any(pad):
         return None
+    bias = log_sizes(state, like.device) if size_bias else None
     column = torch.arange(state.width, device=like.device)
     first = torch.tensor(pad, device=like.device).view(-1, 1, 1)
     # a padding query sees itself: a row without any key would be undefined
