@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import errors, pipeline, worker
 from .config import RunConfig
@@ -29,9 +29,6 @@ from .stages import Rooms, Stages
 from .template import template_of
 from .wanted import Wanted, check_asked, hopeless, wanted
 from .worker import Ledger, Once, Worker, to_json
-
-if TYPE_CHECKING:
-    pass
 
 Records = list[Transcript]
 """Of one recording, one a task."""

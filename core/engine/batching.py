@@ -79,7 +79,7 @@ class Waiting:
             ahead += job.segment.duration
         self._size = min(2 * self._size, self._most)
         # tasks of a segment side by side, also where they were not read so
-        read.sort(key=lambda job: (job.segment.recording_id, job.segment.start))
+        read.sort(key=lambda job: sound_of(job.segment))
         read.sort(key=lambda job: job.segment.duration, reverse=self._longest_first)
         read.sort(key=lambda job: job.kind)
         self._longest_first = not self._longest_first

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..flops import PromptLengths
-from ..records import Seconds, Segment
+from ..records import Hypothesis, Seconds, Segment
 from ..scheduler import Budget
 from .cost import Spent
 from .greedy import Row
@@ -60,10 +60,10 @@ def asked(segment: Segment) -> list[Segment]:
     return [replace(segment, tasks=(task,)) for task in segment.tasks] or [segment]
 
 
-def sound_of(segment: Segment) -> tuple[str, Seconds, Seconds]:
-    """What a segment has in common with those of its other tasks: pieces of equal times are equal,
-    however they were cut."""
-    return segment.recording_id, segment.start, segment.end
+def sound_of(piece: Segment | Hypothesis) -> tuple[str, Seconds, Seconds]:
+    """What a segment, or its answer, has in common with those of its other tasks: pieces of equal
+    times are equal, however they were cut."""
+    return piece.recording_id, piece.start, piece.end
 
 
 def task_of(segment: Segment) -> str | None:

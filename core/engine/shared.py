@@ -39,7 +39,7 @@ class Shared:
     def leaving(self, answers: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
         """The same answers; what nobody will ask for any more is let go of."""
         for answer in answers:
-            name = answer.recording_id, answer.start, answer.end
+            name = sound_of(answer)
             self._open[name] -= 1
             if not self._open[name]:
                 del self._open[name]

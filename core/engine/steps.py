@@ -42,7 +42,8 @@ class Steps:
         device: torch.device,
     ) -> None:
         self._decoder, self._cache = decoder, cache
-        self._plain, self._played = 0, None  # type: tuple[int, Callable[[Fed], Tensor] | None]
+        self._plain = 0
+        self._played: Callable[[Fed], Tensor] | None = None
         cache.begin(beams, most, device)
         if splits(cache.layers):
             cache.fix()

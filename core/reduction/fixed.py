@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import CacheLayerMixin
 
-from .growing import SPARE, GrowingLayer
+from .growing import SPARE, GrowingLayer, SlotsLayer
 
 
 class FixedTails:
@@ -90,7 +89,7 @@ class Behind:
     tails: FixedTails
 
 
-class FixedLayer(CacheLayerMixin):  # type: ignore[misc]
+class FixedLayer(SlotsLayer):
     """Keys and values of one decoder layer: the prompt as it was, and room behind it.
 
     Args:
@@ -100,8 +99,6 @@ class FixedLayer(CacheLayerMixin):  # type: ignore[misc]
     Attributes:
         keys, values: of the prompt, (rows, kv_heads, width, head_dim).
     """
-
-    is_sliding = False
 
     def __init__(self, prompt: GrowingLayer, tails: FixedTails) -> None:
         super().__init__()
@@ -159,11 +156,3 @@ class FixedLayer(CacheLayerMixin):  # type: ignore[misc]
     def get_seq_length(self) -> int:
         """Slots in use."""
         return self.length
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Slots that `query_length` new tokens will see, and the first of them."""
-        return self.length + query_length, 0
-
-    def get_max_length(self) -> int:
-        """No limit."""
-        return -1

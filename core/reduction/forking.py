@@ -126,7 +126,7 @@ class _Unread(GrowingLayer):
         self.length = place.width
         held = beginnings.keys, beginnings.values
         self._buffers = [place.move(states, SPARE) for states in held]
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
+        self.keys, self.values = self.filled
         self._empty: Tensor | None = place.empty(beginnings.keys.device)
 
     def update(

@@ -26,7 +26,21 @@ class Giving(Protocol):
         """Keys of the slots in use, at the second call values; they are let go of."""
 
 
-class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
+class SlotsLayer(CacheLayerMixin):  # type: ignore[misc]
+    """What a cache layer without a limit tells transformers of its slots."""
+
+    is_sliding = False
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Slots that `query_length` new tokens will see, and the first of them."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit."""
+        return -1
+
+
+class GrowingLayer(SlotsLayer):
     """Slots of one layer, (rows, kv_heads, slots, head_dim), written in place.
 
     Nothing is concatenated at a step. A generated token takes one slot for each beam of its row,
@@ -38,8 +52,6 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
         keys, values: the slots in use, views of the buffers.
         length: slots in use.
     """
-
-    is_sliding = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,14 +157,6 @@ class GrowingLayer(CacheLayerMixin):  # type: ignore[misc]
     def get_seq_length(self) -> int:
         """Slots in use."""
         return self.length
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Slots that `query_length` new tokens will see, and the first of them."""
-        return self.length + query_length, 0
-
-    def get_max_length(self) -> int:
-        """No limit."""
-        return -1
 
 
 def _right_aligned(parts: Sequence[tuple[Tensor, Sequence[int]]], width: int) -> Tensor:
