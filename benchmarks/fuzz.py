@@ -9,7 +9,7 @@ Ends in one JSON line; the exit code is 1 if a file has no record.
 from __future__ import annotations
 
 import json
-import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -63,8 +63,8 @@ def survive(folder: Path, number: int, seed: int) -> dict[str, Any]:
         "slowest_file_s": round(max(one.latency.load_audio_s for one in records.values()), 1),
         "longest_sound_s": round(max(one.duration or 0.0 for one in records.values())),
         "wall_s": round(wall, 1),
-        "decoder_peak_mib": _mib(resource.RUSAGE_CHILDREN),
-        "run_peak_mib": _mib(resource.RUSAGE_SELF),
+        "decoder_peak_mib": _mib("RUSAGE_CHILDREN"),
+        "run_peak_mib": _mib("RUSAGE_SELF"),
         "model": "none: every piece is answered alike",
     }
 
@@ -80,8 +80,13 @@ def _said(records: dict[str, Transcript], words: str) -> int:
     return sum(one.error is not None and words in one.error.message for one in records.values())
 
 
-def _mib(who: int) -> int:
-    return resource.getrusage(who).ru_maxrss // 1024
+def _mib(who: str) -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return int(resource.getrusage(getattr(resource, who)).ru_maxrss // unit)
 
 
 def main(

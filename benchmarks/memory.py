@@ -28,7 +28,7 @@ import typer
 
 from core import pipeline
 from core.engine.batching import Waiting
-from core.engine.cost import peak_bytes, reset_peak
+from core.engine.peak import peak_bytes, reset_peak
 from core.flags import resolve
 from core.media.decode import decode
 from core.media.discover import discover
@@ -86,8 +86,9 @@ def run_case(folder: Path, real: bool) -> dict[str, Any]:
     def watch(event: pipeline.Event) -> None:
         nonlocal base
         if event.kind == "started":
-            reset_peak(CPU)
-            base = peak_bytes(CPU)
+            if not reset_peak(CPU):
+                raise SystemExit("this system cannot count the peak anew: nothing to compare")
+            base = peak_bytes(CPU) or 0
 
     config = resolve()
     begun = time.perf_counter()
@@ -95,14 +96,15 @@ def run_case(folder: Path, real: bool) -> dict[str, Any]:
     with Store(folder / "out", config.settings_hash) as store:
         stages = Rooms() if real else no_model()
         report = pipeline.run(config, recordings, store, on_event=watch, stages=stages)
+    peak = peak_bytes(CPU) or 0
     return {
         "recordings": report.ok,
         "failed": report.failed + report.partial,
         "audio_h": round(report.audio_s / 3600, 3),
         "wall_s": round(time.perf_counter() - begun, 1),
         "base_mb": round(base / 1e6, 1),
-        "peak_mb": round(peak_bytes(CPU) / 1e6, 1),
-        "added_mb": round((peak_bytes(CPU) - base) / 1e6, 1),
+        "peak_mb": round(peak / 1e6, 1),
+        "added_mb": round((peak - base) / 1e6, 1),
     }
 
 

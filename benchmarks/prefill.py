@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from core.engine import cost
 from core.engine.generate import Decoder, prefill
+from core.engine.peak import added_bytes
 from core.flops import PromptLengths
 from core.methods import Method, get_method
 from core.reduction import Reduction, collecting, layers, reducing
@@ -52,7 +52,7 @@ class Result:
     ratio: float
     merge_share: float
     received_share: float
-    extra_peak_mib: float
+    extra_peak_mib: float | None
 
 
 def build() -> Decoder:
@@ -116,11 +116,13 @@ def seconds_of(run: Callable[[], Tensor]) -> float:
     return time.perf_counter() - begin
 
 
-def peak_of(side: str, audio: int, reduce: float, start: int, name: str) -> float:
-    """MiB that one prefill of this side adds to a process of its own."""
+def peak_of(side: str, audio: int, reduce: float, start: int, name: str) -> float | None:
+    """MiB that one prefill of this side adds to a process of its own; None where not known."""
     call = [sys.executable, "-m", "benchmarks.prefill", "--peak", side, "--audio", str(audio)]
     call += ["--reduce", str(reduce), "--start", str(start), "--method", name]
-    return float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+    told = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    found: float | None = json.loads(told)
+    return found
 
 
 def sides(
@@ -181,10 +183,8 @@ def print_peak(side: str, audio: int, reduce: float, start: int, name: str) -> N
     decoder = build()
     run = sides(decoder, audio, reduce, start, name)[side][0]
     # what it holds now, not what building the model took
-    cost.reset_peak(CPU)
-    before = cost.peak_bytes(CPU)
-    run()
-    typer.echo((cost.peak_bytes(CPU) - before) / 2**20)
+    added = added_bytes(CPU, run)
+    typer.echo(json.dumps(None if added is None else added / 2**20))
 
 
 def main(
@@ -212,7 +212,7 @@ def main(
             f"{row.ratio:.3f}",
             f"{row.merge_share:.1%}",
             f"{row.received_share:.1%}",
-            f"{row.extra_peak_mib:.0f}",
+            "-" if row.extra_peak_mib is None else f"{row.extra_peak_mib:.0f}",
         )
     Console().print(table)
     threads = torch.get_num_threads()

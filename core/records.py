@@ -86,7 +86,8 @@ class Cost:
     Times are this segment's share of what several went through together: by audio seconds, greedy
     steps equally. What its tasks share is in the cost of the first, a prefill equally in all. FLOPs
     count 2 per multiply-add, attention as the full square; bytes are those of the decoder's KV
-    cache at the end of decoding, of its prompt alone, and of the whole process at its peak.
+    cache at the end of decoding, of its prompt alone, and of the whole process at its peak, None
+    where the system does not say.
     """
 
     encode_s: Seconds = 0.0
@@ -104,7 +105,7 @@ class Cost:
     decode_flops: int = 0
     kv_bytes_full: int = 0
     kv_bytes: int = 0
-    peak_bytes: int = 0
+    peak_bytes: int | None = None
     prompt_kv_bytes_full: int = 0
     prompt_kv_bytes: int = 0
 
@@ -206,7 +207,7 @@ class Flops:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """KV cache bytes of the largest segment at the end of decoding; peak of the process.
+    """KV cache bytes of the largest segment at the end of decoding; peak of the process, if known.
 
     `reduction` is the cut of the prompt's KV bytes that was reached, summed over segments and
     without what is generated; `reduction_target` what was asked for, of methods that cut these.

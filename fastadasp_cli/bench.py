@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from core.errors import UsageError
+from core.studies.progress import part
 
 from . import console
 from . import options as opt
+from .measuring import Measuring, megabytes
 from .run import prepare
 
 if TYPE_CHECKING:
-    from core.studies.bench import Setting
+    from core.studies.bench import Limits, Setting
 
 Shape = Annotated[
     str,
@@ -100,6 +102,7 @@ def bench(
         raise UsageError("--seconds and --num-beams are above 0, --reduce lies from 0 to below 1")
     prepare(offline=True, verbose=verbose)
     from core.studies.bench import Setting
+    from core.studies.bench.setting import entrants
 
     setting = Setting(
         shape=shape,
@@ -113,46 +116,66 @@ def bench(
         against=() if against == "none" else opt.words(against),
         rounds=rounds,
     )
-    with _progress(quiet=quiet, no_progress=no_progress) as tell:
-        found = _measured(setting, (lengths, widths), (device, dtype), not no_memory, tell)
+    settings = [replace(setting, seconds=s, beams=width) for s in lengths for width in widths]
+    rows = sum(len(list(entrants(one))) for one in settings)  # refuses what cannot be
+    view = Measuring(() if as_json else tuple(_COLUMNS), rows, quiet=quiet, no_progress=no_progress)
+    found = _found(settings, (device, dtype), not no_memory, view)
     if as_json:
         typer.echo(json.dumps(found))
         return
-    _show(found)
+    for reason in found["left_out"]:
+        console.warn(f"left out: {reason}")
+
+
+def _found(
+    settings: Sequence[Setting], place: tuple[str, str], memory: bool, view: Measuring
+) -> dict[str, Any]:
+    """Everything that was found, as it goes into JSON; shown while it is measured."""
+    from core.models.load import place_of
+    from core.studies.bench import build_decoder, measure_limits
+
+    setting = settings[0]
+    where, number = place_of(*place, setting.size.decoder.weights)
+    with view.following():
+        view.step("limits of this machine", 0.0)
+        limits = measure_limits(where, number)
+        about = _about(setting, where, number, limits)
+        view.begin(_title(about))
+        view.step(f"building {setting.shape}", 0.0)
+        model = build_decoder(setting.size, where, number)
+        return {**about, **_measured(settings, model, limits, memory, view)}
 
 
 def _measured(
-    setting: Setting,
-    grid: tuple[Sequence[float], Sequence[int]],
-    place: tuple[str, str],
-    memory: bool,
-    tell: Callable[[str], None],
-) -> dict[str, Any]:
-    """Everything that was found, as it goes into JSON."""
-    from dataclasses import asdict, replace
+    settings: Sequence[Setting], model: Any, limits: Limits, memory: bool, view: Measuring
+) -> dict[str, list[Any]]:
+    """The rows, and what could not run."""
+    from core.studies.bench import LeftOut, measure
+
+    rows: list[Any] = []
+    left_out: list[str] = []
+    # about as long as its prompt and as its answers are
+    ends = list(accumulate((one.seconds + one.beams * one.tokens) for one in settings))
+    for setting, begin, end in zip(settings, [0.0, *ends], ends, strict=False):
+        told = part(view.step, str(setting), begin / ends[-1], end / ends[-1])
+        for one in measure(setting, model, limits, told, memory):
+            if isinstance(one, LeftOut):
+                name = f"{setting.seconds:g} s, beams {setting.beams}"
+                left_out.append(f"{name}: {one.side}: {one.why}")
+                continue
+            rows.append(one.to_json())
+            at = f" at {one.asked:.0%}" if one.asked else ""
+            said = f"prefill {one.prefill_s:.3f} s, decode {one.decode_s:.3f} s, RTF {one.rtf:.4f}"
+            cells = [shown(rows[-1]) for shown in _COLUMNS.values()]
+            view.row(f"{setting}, {one.side}{at}", said, cells)
+    return {"left_out": left_out, "rows": rows}
+
+
+def _about(setting: Setting, where: Any, number: Any, limits: Limits) -> dict[str, Any]:
+    from dataclasses import asdict
 
     import torch
 
-    from core.models.load import place_of
-    from core.studies.bench import build_decoder, measure, measure_limits
-    from core.studies.bench.setting import entrants
-
-    where, number = place_of(*place, setting.size.decoder.weights)
-    settings = [replace(setting, seconds=s, beams=width) for s in grid[0] for width in grid[1]]
-    for one in settings:
-        list(entrants(one))  # what cannot be is said before anything is built
-    tell("limits of this machine")
-    limits = measure_limits(where, number)
-    tell(f"building {setting.shape}")
-    model = build_decoder(setting.size, where, number)
-    rows: list[Any] = []
-    left_out: list[str] = []
-    for one in settings:
-        found, failed = measure(one, model, limits, tell, memory)
-        rows += [row.to_json() for row in found]
-        left_out += [
-            f"{one.seconds:g} s, beams {one.beams}: {who}: {why}" for who, why in failed.items()
-        ]
     return {
         "shape": setting.shape,
         "device": torch.cuda.get_device_name(where) if where.type == "cuda" else str(where),
@@ -166,21 +189,7 @@ def _measured(
         "tokens": setting.tokens,
         "rounds": setting.rounds,
         "limits": asdict(limits),
-        "left_out": left_out,
-        "rows": rows,
     }
-
-
-@contextmanager
-def _progress(*, quiet: bool, no_progress: bool) -> Iterator[Callable[[str], None]]:
-    """What is told is the line beside a spinner, or nothing."""
-    if quiet or no_progress or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("starting") as status:
-        yield status.update
 
 
 _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -201,7 +210,7 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "RTF / plain": lambda row: _ratio(row["rtf_ratio"], "{:.3f}"),
     "KV MB": lambda row: f"{row['kv_bytes'] / 1e6:.1f}",
     "x smaller": lambda row: _ratio(row["kv_smaller"], "{:.2f}"),
-    "+MB": lambda row: "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}",
+    "+MB": lambda row: megabytes(row["peak_bytes"]),
     "spread": lambda row: f"{row['spread']:.0%}",
 }
 
@@ -210,16 +219,12 @@ def _ratio(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _show(found: dict[str, Any]) -> None:
-    limits = found["limits"]
-    title = (
-        f"{found['shape']} on {found['device']}, {found['dtype']}, {found['threads']} threads,"
-        f" torch {found['torch']}: {found['method']}, {found['schedule']} from layer"
-        f" {found['start_layer']}, batch {found['batch']}, {found['tokens']} tokens, medians of"
-        f" {found['rounds']} rounds; limits {limits['flops'] / 1e9:.0f} GFLOP/s,"
+def _title(about: dict[str, Any]) -> str:
+    limits = about["limits"]
+    return (
+        f"{about['shape']} on {about['device']}, {about['dtype']}, {about['threads']} threads,"
+        f" torch {about['torch']}: {about['method']}, {about['schedule']} from layer"
+        f" {about['start_layer']}, batch {about['batch']}, {about['tokens']} tokens, medians of"
+        f" {about['rounds']} rounds; limits {limits['flops'] / 1e9:.0f} GFLOP/s,"
         f" {limits['bandwidth'] / 1e9:.1f} GB/s"
     )
-    rows = [[shown(row) for shown in _COLUMNS.values()] for row in found["rows"]]
-    console.table(title, tuple(_COLUMNS), rows)
-    for reason in found["left_out"]:
-        console.warn(f"left out: {reason}")

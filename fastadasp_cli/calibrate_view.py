@@ -31,6 +31,8 @@ class Progress:
         self._bar: Any = None
         self._row: Any = None
         self._share = 0.0  # recordings in one second of audio
+        self._total = self._done = 0
+        self._pulse = console.Pulse(quiet=quiet)
 
     def note(self, message: str) -> None:
         """One line, unless told to be quiet."""
@@ -40,6 +42,7 @@ class Progress:
     @contextmanager
     def following(self, recordings: Sequence[Recording]) -> Iterator[Watch]:
         """What the study is to call with its events; shows the bar, if there is to be one."""
+        self._total = len(recordings)
         if not self._wants_bar:
             yield self._watch
             return
@@ -58,6 +61,7 @@ class Progress:
         if isinstance(event, Step):
             self._advance(event)
         elif event.kind == "record" and event.record is not None:
+            self._done += 1
             self._tell(event.record)
 
     def _tell(self, record: Transcript) -> None:
@@ -66,10 +70,11 @@ class Progress:
 
     def _advance(self, step: Step) -> None:
         """Move on within a batch: all of it goes through the model once for each place."""
-        if self._bar is None:
-            return
         layer, level = step.place
         words = "full" if layer is None else f"layer {layer} at {level:.0%}"
+        if self._bar is None:
+            self._pulse.tell(f"{words} ({self._done} of {self._total} recordings done)")
+            return
         done = step.seconds * self._share / step.places
         self._bar.update(self._row, advance=done, audio=words)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from core.pipeline import Event
     from core.records import Report, Transcript
 
+PATIENCE = 20.0
+"""Seconds without a word after which one is said where no bar can be shown."""
 _UNLIMITED = 10_000
 _EXPECTED = "shared_with:"  # a warning to readers of the record, not to who asked for it
 
@@ -176,13 +179,41 @@ def _say(message: str, style: str, console: Console | None = None) -> None:
     (console or Console(stderr=True, highlight=False)).print(line, soft_wrap=True)
 
 
-def progress_bar() -> Any:
-    """A bar on stderr; its tasks take a field `audio`, words beside the count."""
+class Pulse:
+    """A sign of life where no bar can be shown: at most a line in so many seconds.
+
+    Args:
+        quiet: none at all.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Wait from now on."""
+        self._quiet = quiet
+        self.rest()
+
+    def rest(self) -> None:
+        """Something has been said: wait again."""
+        self._last = time.monotonic()
+
+    def tell(self, message: str) -> None:
+        """One plain line, if nothing has been said for long."""
+        if not self._quiet and time.monotonic() - self._last >= PATIENCE:
+            note(message)
+            self.rest()
+
+
+def progress_bar(*, counted: bool = True) -> Any:
+    """A bar on stderr; its tasks take a field `audio`, words beside the count.
+
+    Args:
+        counted: steps are alike and many, so that their number says something; else a percentage.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -191,11 +222,13 @@ def progress_bar() -> Any:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn() if counted else TaskProgressColumn(),
         TextColumn("{task.fields[audio]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         redirect_stdout=False,
         transient=True,
+        # a step that is not counted may take minutes, and it takes two to tell the time left
+        speed_estimate_period=30.0 if counted else 3600.0,
     )

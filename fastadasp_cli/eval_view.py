@@ -33,6 +33,8 @@ class Talk:
         self._bar: Any = None
         self._row: Any = None
         self._now: tuple[Block, RunConfig] | None = None
+        self._total = self._done = 0
+        self._pulse = console.Pulse(quiet=quiet)
         self._failed: set[tuple[str, str, str]] = set()
 
     def note(self, message: str) -> None:
@@ -44,12 +46,12 @@ class Talk:
     def following(self, plans: Sequence[Plan]) -> Iterator[Watch]:
         """What the study is to call with its events; shows the bar, if there is to be one."""
         self._introduce(plans)
+        self._total = sum(len(plan.block.recordings) * (1 + len(plan.reduced)) for plan in plans)
         if not self._wants_bar:
             yield self._watch
             return
-        total = sum(len(plan.block.recordings) * (1 + len(plan.reduced)) for plan in plans)
         self._bar = console.progress_bar()
-        self._row = self._bar.add_task("evaluating", total=total, audio="")
+        self._row = self._bar.add_task("evaluating", total=self._total, audio="")
         with self._bar:
             yield self._watch
 
@@ -69,10 +71,10 @@ class Talk:
             words = f"{block.of}, {block.task}: {_setting(config)}"
             if self._bar is None:
                 self.note(words)
+                self._pulse.rest()
             else:
                 self._bar.update(self._row, audio=words)
-        if self._bar is not None:
-            self._bar.update(self._row, advance=event.kind in ("record", "skipped"))
+        self._advance(int(event.kind in ("record", "skipped")))
         record = event.record
         if event.kind == "record" and record is not None and record.error is not None:
             key = (block.of, block.task, record.id)
@@ -80,6 +82,13 @@ class Talk:
                 self._failed.add(key)
                 said = record.error.message
                 console.error(f"{block.of}, {block.task}: {record.status}: {record.id}: {said}")
+
+    def _advance(self, recordings: int) -> None:
+        self._done += recordings
+        if self._bar is None:
+            self._pulse.tell(f"{self._done} of {self._total} done")
+        else:
+            self._bar.update(self._row, advance=recordings)
 
 
 def table(found: Evaluation, block: BlockResult) -> None:

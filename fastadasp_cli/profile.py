@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,15 +12,18 @@ import typer
 from core.config import RunConfig
 from core.errors import FastAdaSPError, UsageError
 from core.flags import Flags, no_question, resolve
+from core.studies.progress import Progress, beams_of, part
 
-from . import console
 from . import options as opt
+from .measuring import Measuring, megabytes
 from .run import prepare
 
 if TYPE_CHECKING:
     from core.records import Recording, Segment
     from core.stages import Rooms
     from core.studies.profile import CostRow
+
+    Column = Callable[[float, CostRow], str]
 
 
 def profile(
@@ -47,6 +50,8 @@ def profile(
     batch_size: opt.BatchSize = "auto",
     max_new_tokens: opt.MaxNewTokens = None,
     as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    no_progress: opt.NoProgress = False,
     verbose: opt.Verbose = False,
 ) -> None:
     """The cost table of one recording: FLOPs, time, tokens per second, memory."""
@@ -75,7 +80,14 @@ def profile(
     }
     prepare(offline=offline, verbose=verbose)
     config = _config(flags, cuts, widths)
-    _show(recording, config, Asked(cuts, widths, lengths), as_json)
+    asked = Asked(cuts, widths, lengths)
+    columns = _columns(config, asked)
+    view = Measuring(
+        () if as_json else tuple(columns), asked.rows, quiet=quiet, no_progress=no_progress
+    )
+    found = _found(recording, config, asked, view, columns)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
 
 
 def _config(flags: Flags, cuts: Sequence[float], widths: Sequence[int]) -> RunConfig:
@@ -93,6 +105,11 @@ class Asked(NamedTuple):
     widths: Sequence[int]
     lengths: Sequence[float]
 
+    @property
+    def rows(self) -> int:
+        """How many they are."""
+        return len(self.cuts) * len(self.widths) * max(1, len(self.lengths))
+
 
 def _lengths(seconds: str | None, segment: str | None) -> tuple[float, ...]:
     found = opt.numbers("--seconds", seconds, float)
@@ -105,40 +122,56 @@ def _lengths(seconds: str | None, segment: str | None) -> tuple[float, ...]:
     return found
 
 
-def _show(name: str, config: RunConfig, asked: Asked, as_json: bool) -> None:
+def _columns(config: RunConfig, asked: Asked) -> dict[str, Column]:
+    """The columns of the table: of the cuts the one that the method is about."""
+    measured = "KV cut" if config.reduction.cuts_cache else "cut"
+    left_out = _CUTS - {measured} | (set() if asked.lengths else {"audio s"})
+    return {name: cell for name, cell in _COLUMNS.items() if name not in left_out}
+
+
+def _found(
+    name: str, config: RunConfig, asked: Asked, view: Measuring, columns: dict[str, Column]
+) -> dict[str, Any]:
+    """Everything that was found, as it goes into JSON; shown while it is measured."""
     from core.stages import Rooms
 
     rooms = Rooms()
     recording = _one(name)
     config = _asking(config, recording)
+    view.note(f"loading {config.model}")
     lm = rooms.load(config)
     heard = _heard(rooms, config, lm, recording, asked.lengths)
     if not heard[0]:
         raise FastAdaSPError(f"{name}: there is nothing to hear in it")
     about = _about(name, config, lm, heard[-1])
-    rows = [row for segments in heard for row in _rows(lm, segments, config, asked)]
-    if as_json:
-        about["rows"] = [{"seconds": seconds, **row.to_json()} for seconds, row in rows]
-        typer.echo(json.dumps(about, ensure_ascii=False))
-        return
-    words = [f"{key} {value}" for key, value in about.items() if value is not None]
-    measured = "KV cut" if config.reduction.cuts_cache else "cut"
-    columns = {name: cell for name, cell in _COLUMNS.items() if name not in _CUTS - {measured}}
-    cells = [[f"{one:g}", *(cell(row) for cell in columns.values())] for one, row in rows]
-    named = ("audio s", *columns)
-    if not asked.lengths:
-        named, cells = named[1:], [row[1:] for row in cells]
-    console.table(", ".join(words), named, cells)
+    rows = []
+    with view.following():
+        view.begin(", ".join(f"{key} {value}" for key, value in about.items() if value is not None))
+        for seconds, row in _rows(lm, heard, config, asked, view.step):
+            rows.append({"seconds": seconds, **row.to_json()})
+            label = f"{seconds:g} s, {beams_of(row.num_beams)}, {row.reduce:.0%}"
+            said = f"prefill {row.prefill_s:.3f} s, decode {row.decode_s:.3f} s, RTF {row.rtf:.4f}"
+            view.row(label, said, [cell(seconds, row) for cell in columns.values()], row.note)
+    return {**about, "rows": rows}
 
 
 def _rows(
-    lm: Any, segments: Sequence[Segment], config: RunConfig, asked: Asked
-) -> list[tuple[float, CostRow]]:
+    lm: Any,
+    heard: Sequence[Sequence[Segment]],
+    config: RunConfig,
+    asked: Asked,
+    step: Progress,
+) -> Iterator[tuple[float, CostRow]]:
+    """Rows with their seconds of audio, each as soon as it is measured."""
     from core.studies.profile import profile as measure
 
-    seconds = round(sum(segment.duration for segment in segments), 3)
-    rows = measure(lm, segments, config, asked.cuts, asked.widths)
-    return [(seconds, row) for row in rows]
+    levels = [(width, cut) for width in asked.widths for cut in asked.cuts]
+    lengths = [round(sum(segment.duration for segment in segments), 3) for segments in heard]
+    ends = [sum(lengths[: number + 1]) / sum(lengths) for number in range(len(lengths))]
+    for seconds, segments, begin, end in zip(lengths, heard, [0.0, *ends], ends, strict=False):
+        told = part(step, f"{seconds:g} s", begin, end)
+        for row in measure(lm, segments, config, levels, progress=told):
+            yield seconds, row
 
 
 def _heard(
@@ -196,27 +229,28 @@ def _about(name: str, config: RunConfig, lm: Any, segments: Sequence[Segment]) -
     }
 
 
-_COLUMNS: dict[str, Callable[[CostRow], str]] = {
-    "beams": lambda row: str(row.num_beams),
-    "cut asked": lambda row: f"{row.reduce:.1%}",
-    "cut": lambda row: f"{row.reduction:.1%}",
-    "KV cut": lambda row: f"{row.kv_reduction:.1%}",
-    "encoder s": lambda row: f"{row.encode_s:.3f}",
-    "prefill s": lambda row: f"{row.prefill_s:.3f}",
-    "/ first": lambda row: f"{row.prefill_ratio:.3f}",
-    "of peak": lambda row: f"{row.of_flops:.0%}",
-    "first token s": lambda row: f"{row.first_token_s:.3f}",
-    "decode s": lambda row: f"{row.decode_s:.3f}",
-    "tokens/s": lambda row: f"{row.tokens_per_s:.1f}",
-    "x first": lambda row: f"{row.decode_speedup:.2f}",
-    "of bandwidth": lambda row: "" if row.of_bandwidth is None else f"{row.of_bandwidth:.0%}",
-    "RTF": lambda row: f"{row.rtf:.4f}",
-    "RTF / first": lambda row: f"{row.rtf_ratio:.3f}",
-    "audio tokens": lambda row: f"{row.audio_in} > {row.audio_kept}",
-    "KV MB": lambda row: f"{row.kv_bytes / 1e6:.2f}",
-    "x smaller": lambda row: f"{row.kv_smaller:.2f}",
-    "peak MB": lambda row: f"{row.peak_bytes / 1e6:.0f}",
-    "same text": lambda row: "yes" if row.same_text else "no",
+_COLUMNS: dict[str, Column] = {
+    "audio s": lambda seconds, row: f"{seconds:g}",
+    "beams": lambda _, row: str(row.num_beams),
+    "cut asked": lambda _, row: f"{row.reduce:.1%}",
+    "cut": lambda _, row: f"{row.reduction:.1%}",
+    "KV cut": lambda _, row: f"{row.kv_reduction:.1%}",
+    "encoder s": lambda _, row: f"{row.encode_s:.3f}",
+    "prefill s": lambda _, row: f"{row.prefill_s:.3f}",
+    "/ first": lambda _, row: f"{row.prefill_ratio:.3f}",
+    "of peak": lambda _, row: f"{row.of_flops:.0%}",
+    "first token s": lambda _, row: f"{row.first_token_s:.3f}",
+    "decode s": lambda _, row: f"{row.decode_s:.3f}",
+    "tokens/s": lambda _, row: f"{row.tokens_per_s:.1f}",
+    "x first": lambda _, row: f"{row.decode_speedup:.2f}",
+    "of bandwidth": lambda _, row: "" if row.of_bandwidth is None else f"{row.of_bandwidth:.0%}",
+    "RTF": lambda _, row: f"{row.rtf:.4f}",
+    "RTF / first": lambda _, row: f"{row.rtf_ratio:.3f}",
+    "audio tokens": lambda _, row: f"{row.audio_in} > {row.audio_kept}",
+    "KV MB": lambda _, row: f"{row.kv_bytes / 1e6:.2f}",
+    "x smaller": lambda _, row: f"{row.kv_smaller:.2f}",
+    "peak MB": lambda _, row: megabytes(row.peak_bytes),
+    "same text": lambda _, row: "yes" if row.same_text else "no",
 }
 _CUTS = {"cut", "KV cut"}
 """Of these a table shows the one that the method is about."""

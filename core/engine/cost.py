@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -21,10 +17,6 @@ from ..flops import (
     prefill_flops,
 )
 from ..records import Cost, Seconds
-
-_STATUS = Path("/proc/self/status")
-# writing 5 sets the high-water mark back to what is held now (Linux, proc(5))
-_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class Clock:
@@ -103,41 +95,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Bytes of one cached value, and the most memory held so far."""
+    """Bytes of one cached value, and the most memory held so far, None where that is not known."""
 
     value_bytes: int
-    peak: int
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Most memory held since `reset_peak`: of the device on CUDA, else of the process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return _process_bytes("VmHWM")
-
-
-def held_bytes(device: torch.device) -> int:
-    """Memory held now: of the device on CUDA, else of the process (its peak where it is mute)."""
-    if device.type == "cuda":
-        return int(torch.cuda.memory_allocated(device))
-    return _process_bytes("VmRSS")
-
-
-def _process_bytes(name: str) -> int:
-    try:
-        lines = _STATUS.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
-    except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def reset_peak(device: torch.device) -> None:
-    """Count the peak from here on, where the system can (CUDA, Linux)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):
-        _CLEAR_REFS.write_text("5")
+    peak: int | None
 
 
 def cost_of(work: Work, spent: Spent, decoder: DecoderShape, machine: Machine) -> Cost:

@@ -6,9 +6,10 @@ from ..errors import first_line
 from ..flops import Scoring
 from ..models.base import SpeechLM
 from ..records import Cost, Hypothesis, Segment
-from .cost import Machine, Work, cost_of, peak_bytes
+from .cost import Machine, Work, cost_of
 from .generate import Answer
 from .job import Job, task_of
+from .peak import peak_bytes
 from .windows import positions
 
 LOOP = "repetition"

@@ -209,7 +209,7 @@ def _memory(costs: Sequence[Cost], target: float) -> Memory:
     return Memory(
         kv_bytes_full=largest.kv_bytes_full,
         kv_bytes=largest.kv_bytes,
-        peak_bytes=max(cost.peak_bytes for cost in costs) or None,
+        peak_bytes=max(cost.peak_bytes or 0 for cost in costs) or None,
         reduction_target=target,
         reduction=None if held is None else round(1 - held, 6),
     )

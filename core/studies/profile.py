@@ -1,27 +1,31 @@
 """What one recording costs at several levels of reduction, full against reduced, side by side.
 
-Every level and beam count is run in turn, several rounds in one process, and the median of each
-stage is taken: what the machine does meanwhile hits all of them alike. Ratios are taken within a
-round.
+All levels with as many beams are run in turn, several rounds in one process, and the median of
+each stage is taken: what the machine does meanwhile hits all of them alike. Ratios are taken within
+a round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from statistics import median
 
 from ..config import RunConfig
 from ..engine import Engine
-from ..engine.cost import reset_peak
+from ..engine.hypotheses import LOOP
+from ..engine.peak import reset_peak
 from ..errors import TranscriptionError
 from ..flops import last_layer_saving
 from ..models.base import SpeechLM
 from ..records import Cost, Hypothesis, Json, Seconds, Segment
 from .bench.limits import Limits, measure_limits
+from .progress import Progress, Steps, beams_of
 
 Round = Sequence[Hypothesis]
 
+_CAPPED = "max_tokens_reached"
 _STAGES = ("encode_s", "prefill_s", "decode_s")
 
 
@@ -42,14 +46,17 @@ class CostRow:
         audio_in, audio_kept: audio tokens before and after the last layer.
         prefill_flops, decode_flops, encoder_flops: summed over segments.
         kv_bytes: KV cache at the end of decoding, of the segment that has most.
-        peak_bytes: most memory held meanwhile by the process or, on CUDA, the device.
+        peak_bytes: most memory held meanwhile by the process or, on CUDA, the device; None where
+            the system cannot count it anew for each run.
         prefill_ratio, rtf_ratio: over the first level with as many beams.
         decode_speedup, kv_smaller: the first level with as many beams over this one.
-        of_flops: prefill FLOPs per second over this machine's best.
+        of_flops: prefill FLOPs per second over this machine's best; those of the last layer are
+            left out where it was run for the last position only.
         of_bandwidth: bytes that the decode steps must read (weights once and one copy of keys and
             values a step) per second over this machine's best; None where several segments share
             the steps.
         same_text: whether the text is that of the first level with as many beams.
+        note: what the times are those of, if not of an answer that ended by itself; else None.
     """
 
     reduce: float
@@ -69,7 +76,7 @@ class CostRow:
     prefill_flops: int
     decode_flops: int
     kv_bytes: int
-    peak_bytes: int
+    peak_bytes: int | None
     prefill_ratio: float
     rtf_ratio: float
     decode_speedup: float
@@ -77,6 +84,7 @@ class CostRow:
     of_flops: float
     of_bandwidth: float | None
     same_text: bool
+    note: str | None
 
     def to_json(self) -> Json:
         """A plain dict."""
@@ -87,37 +95,57 @@ def profile(
     lm: SpeechLM,
     segments: Sequence[Segment],
     config: RunConfig,
-    levels: Sequence[float],
-    beams: Sequence[int] = (1,),
+    asked: Sequence[tuple[int, float]],
     rounds: int = 3,
-) -> list[CostRow]:
-    """Cost table of one recording.
+    progress: Progress = lambda words, done: None,
+) -> Iterator[CostRow]:
+    """Cost table of one recording, row by row: each comes as soon as it has been measured.
 
     Args:
         lm: the loaded model.
         segments: of the recording.
         config: the run's settings; level and beams are replaced.
-        levels: cuts of prefill FLOPs, or of KV bytes.
-        beams: numbers of beams.
+        asked: of each row the number of beams, and the cut of prefill FLOPs or of KV bytes; the
+            first of as many beams is what the others are compared with.
         rounds: measured rounds, after one that warms up.
+        progress: told of every run through the recording.
 
     Raises:
+        UsageError: a level that this model cannot have.
         TranscriptionError: a segment cannot be transcribed.
     """
+    engines = [Engine(lm, _at(config, level, width)) for width, level in asked]
+    steps = Steps(progress, (rounds + 1) * sum(width for width, _ in asked))
     limits = measure_limits(lm.device, lm.dtype)
-    engines = [Engine(lm, _at(config, level, width)) for width in beams for level in levels]
+    for _, alike in groupby(engines, lambda engine: engine.config.num_beams):
+        yield from _side_by_side(list(alike), segments, rounds, limits, steps)
+
+
+def _side_by_side(
+    engines: Sequence[Engine],
+    segments: Sequence[Segment],
+    rounds: int,
+    limits: Limits,
+    steps: Steps,
+) -> Iterator[CostRow]:
+    """Rows of engines with as many beams; the last round completes one after the other."""
+
+    def begin(what: str, engine: Engine) -> None:
+        width = engine.config.num_beams
+        steps.begin(f"{beams_of(width)}, {engine.target:.0%}: {what}", width)
+
+    shortened, found = list[bool](), list[list[Round]]()
     for engine in engines:
-        _transcribe(engine, segments[:1])
-    found: list[list[Round]] = [[] for _ in engines]
-    for _ in range(rounds):
-        for engine, runs in zip(engines, found, strict=True):
-            reset_peak(lm.device)
-            runs.append(_transcribe(engine, segments))
-    firsts: dict[int, list[Round]] = {}
-    return [
-        _row(engine, segments, runs, firsts.setdefault(engine.config.num_beams, runs), limits)
-        for engine, runs in zip(engines, found, strict=True)
-    ]
+        begin("warming up", engine)
+        shortened.append(_warm(engine, segments))
+        found.append([])
+    for number in range(rounds):
+        for engine, runs, short in zip(engines, found, shortened, strict=True):
+            begin(f"round {number + 1} of {rounds}", engine)
+            runs.append(_measured(engine, segments))
+            if number == rounds - 1:
+                saved = _saved(engine, segments, runs[0]) if short else 0
+                yield _row(engine, runs, found[0], saved, limits)
 
 
 def _at(config: RunConfig, level: float, beams: int) -> RunConfig:
@@ -134,26 +162,44 @@ def _transcribe(engine: Engine, segments: Sequence[Segment]) -> list[Hypothesis]
     return sorted(found, key=lambda piece: piece.index)
 
 
+def _measured(engine: Engine, segments: Sequence[Segment]) -> Round:
+    """One run; its peak is that of the run, or not known."""
+    counted = reset_peak(engine.lm.device)
+    found = _transcribe(engine, segments)
+    if counted:
+        return found
+    return [replace(piece, cost=replace(piece.cost, peak_bytes=None)) for piece in found]
+
+
+def _warm(engine: Engine, segments: Sequence[Segment]) -> bool:
+    """Run the longest segment; whether its prefill ran the last layer for one position only."""
+    longest = max(segments, key=lambda segment: segment.duration)
+    layer, widths = engine.lm.decoder.layers[-1], list[int]()
+    if not engine.target or not hasattr(layer, "mlp"):
+        _transcribe(engine, [longest])
+        return False
+    hook = layer.mlp.register_forward_pre_hook(
+        lambda _, args: widths.extend(states.shape[-2] for states in args[:1])
+    )
+    try:
+        _transcribe(engine, [longest])
+    finally:
+        hook.remove()
+    return widths[:1] == [1]
+
+
 def _row(
-    engine: Engine,
-    segments: Sequence[Segment],
-    runs: Sequence[Round],
-    first: Sequence[Round],
-    limits: Limits,
+    engine: Engine, runs: Sequence[Round], first: Sequence[Round], saved: int, limits: Limits
 ) -> CostRow:
+    """Sum up the runs of one level; `saved` FLOPs of its prefill are counted and not spent."""
     pieces = [piece.cost for piece in runs[0]]
     seconds = sum(piece.end - piece.start for piece in runs[0])
     encode, prefill, decode = (median(_spent(run, stage) for run in runs) for stage in _STAGES)
-
-    def beside(ratio: Callable[[Round, Round], float]) -> float:
-        return median(ratio(*pair) for pair in zip(runs, first, strict=True))
-
     full = sum(piece.prefill_full_flops for piece in pieces)
     reduced = sum(piece.prefill_flops for piece in pieces)
     whole = sum(piece.prompt_kv_bytes_full for piece in pieces)
     held = sum(piece.prompt_kv_bytes for piece in pieces)
     generated = sum(piece.generated for piece in pieces)
-    saved = _saved(engine, segments) if reduced < full else 0
     read = _least_bytes(engine, pieces[0]) if len(pieces) == 1 else None
     return CostRow(
         reduce=engine.target,
@@ -163,7 +209,7 @@ def _row(
         rtf=(encode + prefill + decode) / seconds if seconds else 0.0,
         encode_s=encode,
         prefill_s=prefill,
-        first_token_s=median(_largest(_first_tokens(run)) for run in runs),
+        first_token_s=median(max(piece.cost.first_token_s for piece in run) for run in runs),
         decode_s=decode,
         tokens_per_s=generated / decode if decode else 0.0,
         generated=generated,
@@ -173,30 +219,50 @@ def _row(
         prefill_flops=reduced,
         decode_flops=sum(piece.decode_flops for piece in pieces),
         kv_bytes=_kv_bytes(runs[0]),
-        peak_bytes=int(median(max(piece.cost.peak_bytes for piece in run) for run in runs)),
-        prefill_ratio=beside(
-            lambda mine, other: _spent(mine, "prefill_s") / _spent(other, "prefill_s")
-        ),
-        rtf_ratio=beside(lambda mine, other: _spent(mine, *_STAGES) / _spent(other, *_STAGES)),
-        decode_speedup=beside(
-            lambda mine, other: _spent(other, "decode_s") / _spent(mine, "decode_s")
-        ),
-        kv_smaller=_kv_bytes(first[0]) / _kv_bytes(runs[0]),
+        peak_bytes=_peak(runs),
         of_flops=(reduced - saved) / prefill / limits.flops,
         of_bandwidth=None if read is None else read / decode / limits.bandwidth,
         same_text=_texts(runs[0]) == _texts(first[0]),
+        note=_note(runs[0]),
+        **_ratios(runs, first),
     )
+
+
+def _ratios(runs: Sequence[Round], first: Sequence[Round]) -> dict[str, float]:
+    """Medians over the rounds of what compares a run with that of the first level."""
+
+    def beside(ratio: Callable[[Round, Round], float]) -> float:
+        return median(ratio(*pair) for pair in zip(runs, first, strict=True))
+
+    return {
+        "prefill_ratio": beside(lambda a, b: _spent(a, "prefill_s") / _spent(b, "prefill_s")),
+        "rtf_ratio": beside(lambda a, b: _spent(a, *_STAGES) / _spent(b, *_STAGES)),
+        "decode_speedup": beside(lambda a, b: _spent(b, "decode_s") / _spent(a, "decode_s")),
+        "kv_smaller": _kv_bytes(first[0]) / _kv_bytes(runs[0]),
+    }
+
+
+def _note(run: Round) -> str | None:
+    said = [name for piece in run for name in piece.warnings]
+    looped = any(name.startswith(LOOP) for name in said)
+    if _CAPPED in said:
+        return f"ran into the token cap{' (loops)' * looped}: decode time is that of the cap"
+    return "loops, and was asked once more: decode time is that of both answers" if looped else None
 
 
 def _spent(run: Round, *stages: str) -> Seconds:
     return float(sum(getattr(piece.cost, stage) for piece in run for stage in stages))
 
 
-def _saved(engine: Engine, segments: Sequence[Segment]) -> int:
-    """FLOPs of the last layer that are counted and not spent."""
-    jobs = [engine.runner.job(segment) for segment in segments]
-    shape, scoring = engine.lm.decoder_shape, engine.reducer.scoring
-    return sum(last_layer_saving(shape, job.prompt, job.budget.kept, scoring) for job in jobs)
+def _saved(engine: Engine, segments: Sequence[Segment], run: Round) -> int:
+    """FLOPs that the last layer is charged for, of prompts for whose last position it ran only."""
+    shape, how, saved = engine.lm.decoder_shape, engine.reducer, 0
+    for segment, piece in zip(sorted(segments, key=lambda one: one.index), run, strict=True):
+        prompt = replace(engine.runner.job(segment).prompt, audio=piece.cost.audio_in)
+        kept = how.solve(prompt, how.target).kept
+        if kept[-1] < prompt.audio:
+            saved += last_layer_saving(shape, prompt, kept, how.scoring)
+    return saved
 
 
 def _least_bytes(engine: Engine, cost: Cost) -> int:
@@ -213,9 +279,7 @@ def _texts(run: Round) -> list[str]:
     return [piece.text for piece in run]
 
 
-def _first_tokens(run: Round) -> Iterator[Seconds]:
-    return (piece.cost.first_token_s for piece in run)
-
-
-def _largest(values: Iterator[float]) -> float:
-    return max(values, default=0.0)
+def _peak(runs: Sequence[Round]) -> int | None:
+    peaks = [[piece.cost.peak_bytes for piece in run] for run in runs]
+    known = [max(one for one in run if one is not None) for run in peaks if None not in run]
+    return int(median(known)) if len(known) == len(runs) else None

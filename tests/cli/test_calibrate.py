@@ -196,6 +196,18 @@ def test_a_bar_tells_of_every_step(
     assert [step["audio"] for step in steps] == ["full", "layer 0 at 20%", "layer 1 at 20%"]
 
 
+def test_a_pipe_sees_life(calibrate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastadasp_cli.console.PATIENCE", 0.0)
+    told = said(calibrate("--reduce", "0.2", "--start-layers", "1", "--batch-size", "2"))
+    done = [line for line in told if "recordings done" in line]
+    assert done[:2] == [
+        "full (0 of 4 recordings done)",
+        "layer 1 at 20% (0 of 4 recordings done)",
+    ]
+    assert done[-1].startswith("layer 1 at 20% (")
+    assert len(done) == 4
+
+
 @pytest.mark.parametrize(
     ("words", "way_out"),
     [

@@ -85,6 +85,15 @@ def test_a_bad_file_is_named_once_and_exit_1(cli: Any, rooms: LevelStages, speec
     assert "50.00" in result.stdout
 
 
+def test_a_pipe_sees_life_within_a_point(
+    cli: Any, rooms: LevelStages, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastadasp_cli.console.PATIENCE", 0.0)
+    told = cli("eval", speech, "-t", "asr", "--reduce", "0.2").stderr.splitlines()
+    assert "2 of 4 done" in told and "4 of 4 done" in told
+    assert told.index("2 of 4 done") < told.index("speech, asr: fastadasp constant keep 20%")
+
+
 def test_what_the_model_refuses_is_said(cli: Any, rooms: LevelStages, speech: Path) -> None:
     result = cli("eval", speech, "-t", "asr", "--reduce", "0.2", "--start-layers", "0,7")
     assert result.exit_code == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,7 +74,7 @@ class Row:
     audio_in: int = 100
     audio_kept: int = 50
     kv_bytes: int = 2_000_000
-    peak_bytes: int = 3_000_000
+    peak_bytes: int | None = None
     first_token_s: float = 3.0
     prefill_ratio: float = 0.5
     rtf_ratio: float = 0.5
@@ -82,6 +83,7 @@ class Row:
     of_flops: float = 0.5
     of_bandwidth: float | None = None
     same_text: bool = True
+    note: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return vars(self)
@@ -92,21 +94,25 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A recording, and the calls of the function that measures."""
     calls: list[Any] = []
     heard: list[Any] = []
+    seen: list[str] = []
     lm = SimpleNamespace(
         facts=SimpleNamespace(sample_rate=10), revision=None, device="cpu", dtype="torch.float32"
     )
 
-    def measure(lm: Any, segments: Any, config: Any, levels: Any, beams: Any) -> list[Row]:
-        calls.append((len(segments), config, list(levels), list(beams)))
+    def measure(lm: Any, segments: Any, config: Any, asked: Any, *, progress: Any) -> Iterator[Row]:
+        calls.append((len(segments), config, list(asked)))
         heard.extend(segments)
-        return [Row(level, width) for width in beams for level in levels]
+        for number, (width, level) in enumerate(asked):
+            progress(f"run {number}", number / len(asked))
+            seen.append(sys.stdout.buffer.getvalue().decode())  # type: ignore[attr-defined]
+            yield Row(level, width, note="odd" if level == 0.3 else None)
 
     module = SimpleNamespace(profile=measure)
     monkeypatch.setitem(sys.modules, "core.studies.profile", module)
     monkeypatch.setattr(Rooms, "load", lambda self, config: lm)
     monkeypatch.setattr(Rooms, "reader", lambda self, config, facts: FakeCut)
     (tmp_path / "a.wav").write_text("one\ntwo")
-    return SimpleNamespace(file=tmp_path / "a.wav", calls=calls, heard=heard)
+    return SimpleNamespace(file=tmp_path / "a.wav", calls=calls, heard=heard, seen=seen)
 
 
 def test_profile_is_a_table_or_an_object(cli: Any, measured: Any) -> None:
@@ -114,8 +120,8 @@ def test_profile_is_a_table_or_an_object(cli: Any, measured: Any) -> None:
     assert result.exit_code == 0
     assert "prefill s" in result.stdout
     assert result.stdout.count("30.0%") == 6
-    [(segments, config, levels, beams)] = measured.calls
-    assert (segments, levels, beams) == (2, [0, 0.3], [1, 5])
+    [(segments, config, asked)] = measured.calls
+    assert (segments, asked) == (2, [(1, 0), (1, 0.3), (5, 0), (5, 0.3)])
     assert config.reduction.method == "fastadasp"
     data = json.loads(cli("profile", measured.file, "--json").stdout)
     assert (data["device"], data["audio_s"], len(data["rows"])) == ("cpu", 4.0, 6)
@@ -162,7 +168,7 @@ def test_profile_makes_one_prompt_of_each_length(
     monkeypatch.setattr("core.media.decode.decode", lambda path, rate: iter([sound]))
     words = ("profile", measured.file, "--reduce", "0,0.3", "--seconds", "1,12")
     assert "audio s" in cli(*words).stdout
-    assert [config.segment for _, config, _, _ in measured.calls] == ["whole", "whole"]
+    assert [config.segment for _, config, _ in measured.calls] == ["whole", "whole"]
     assert [len(one.samples) for one in measured.heard] == [10, 120]
     assert measured.heard[1].samples.tolist() == [*range(20)] * 6
     rows = json.loads(cli(*words, "--json").stdout)["rows"]
@@ -183,7 +189,55 @@ def test_profile_takes_one_recording_with_sound(cli: Any, measured: Any) -> None
     silent = cli("profile", measured.file.parent / "b.wav")
     assert (silent.exit_code, silent.stdout) == (1, "")
     (measured.file.parent / "b.wav").write_text("!media damaged")
-    assert cli("profile", measured.file.parent / "b.wav").stderr == "error: damaged\n"
+    told = cli("profile", measured.file.parent / "b.wav").stderr
+    assert told == "loading embedded\nerror: damaged\n"
+
+
+PROFILE = ("--reduce", "0,0.3", "--num-beams", "1,5")
+
+
+def test_profile_shows_each_row_as_it_is_measured(cli: Any, measured: Any) -> None:
+    result = cli("profile", measured.file, *PROFILE)
+    title, head, *rows = result.stdout.splitlines()
+    assert title.startswith(f"file {measured.file}")
+    assert head.split()[:2] == ["beams", "cut"]
+    assert rows[4:] == ["4 s, 1 beam, 30%: odd", "4 s, 5 beams, 30%: odd"]
+    ends = [row.split()[-3:] for row in rows[:4]]
+    assert ends == [["2.00", "-", "yes"]] * 4  # the peak is not known
+    shown = ["\n".join([title, head, *rows[:number], ""]) for number in range(4)]
+    assert measured.seen == shown
+    loading, *lines = result.stderr.splitlines()
+    assert loading == "loading embedded"
+    assert lines == [
+        f"{number} of 4: 4 s, {beams}, {cut}:"
+        f" prefill 2.000 s, decode 3.000 s, RTF 0.5000{'; odd' * (cut == '30%')}"
+        for number, (beams, cut) in enumerate(
+            [("1 beam", "0%"), ("1 beam", "30%"), ("5 beams", "0%"), ("5 beams", "30%")], 1
+        )
+    ]
+
+
+def test_profile_as_a_document_tells_its_rows_on_stderr_only(cli: Any, measured: Any) -> None:
+    result = cli("profile", measured.file, *PROFILE, "--json")
+    assert measured.seen == [""] * 4
+    assert len(result.stdout.splitlines()) == 1
+    assert [row["note"] for row in json.loads(result.stdout)["rows"]] == [None, "odd"] * 2
+    assert result.stderr.count(" of 4: ") == 4
+
+
+def test_profile_can_be_quiet(cli: Any, measured: Any) -> None:
+    result = cli("profile", measured.file, *PROFILE, "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 8
+
+
+def test_a_pipe_sees_life_between_rows(
+    cli: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastadasp_cli.console.PATIENCE", 0.0)
+    told = cli("profile", measured.file, *PROFILE, "--json").stderr.splitlines()
+    assert told[1::2] == [f"4 s: run {n} ({25 * n}% done)" for n in range(4)]
+    assert cli("profile", measured.file, *PROFILE, "-q").stderr == ""
 
 
 def findings(result: Any) -> dict[str, dict[str, str]]:
@@ -271,6 +325,9 @@ def test_bench_prints_a_table(cli: Any) -> None:
     assert "GFLOP/s" in title
     assert "of bandwidth" in head
     assert len(rows) == 1
+    assert rows[0].split()[-2] == "-"  # memory was not looked for
+    assert result.stderr.startswith("1 of 1: 3 s, 1 beam, fastadasp: prefill ")
+    assert cli(*BENCH, "--reduce", "0", "--num-beams", "1", "--no-memory", "-q").stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import gc
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from core.config import ReductionConfig
-from core.engine import Engine, ceiling, cost, greedy, memory, runner, steps
+from core.engine import Engine, ceiling, cost, greedy, memory, peak, runner, steps
 from core.engine.batching import Waiting, portions
 from core.engine.generate import prefill
 from core.engine.job import asked
@@ -33,6 +34,10 @@ HOW = {
     "input": ReductionConfig("sa-map", "input", 0.3, "keep", 0.0),
     "full": ReductionConfig("none", "constant", 0.0, "keep", 0.0),
 }
+
+counts_anew = pytest.mark.skipif(
+    not peak.reset_peak(torch.device("cpu")), reason="no peak can be reset here"
+)
 
 
 @pytest.fixture
@@ -292,11 +297,11 @@ def really_held(lm: SpeechLM) -> int:
     """Bytes of this process, without what earlier tests freed and the allocator kept."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    return cost.held_bytes(lm.device)
+    return peak.held_bytes(lm.device) or 0
 
 
 @pytest.mark.usefixtures("whole_groups")
-@pytest.mark.skipif(not memory._MEMORY.exists(), reason="peaks can be reset on Linux only")
+@counts_anew
 @pytest.mark.parametrize("beams", [1, 2])
 def test_what_goes_above_max_memory_is_halved_and_remembered(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, beams: int
@@ -313,7 +318,7 @@ def test_what_goes_above_max_memory_is_halved_and_remembered(
     assert [piece.text for piece in found] == expected
 
 
-@pytest.mark.skipif(not memory._MEMORY.exists(), reason="peaks can be reset on Linux only")
+@counts_anew
 def test_a_segment_that_alone_goes_above_max_memory_fails_alone(
     lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +332,22 @@ def test_a_segment_that_alone_goes_above_max_memory_fails_alone(
     assert [piece.error is None for piece in found] == [False, True, True, True]
     assert "--max-memory is" in str(found[0].error)
     assert hungry.sizes == [4, 2, 1, 3]
+
+
+@pytest.mark.skipif(peak.held_bytes(torch.device("cpu")) is None, reason="nothing is told here")
+def test_only_one_segment_fails_above_max_memory_where_the_peak_stays(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lengths = (0.5, 1.0, 0.5, 0.5)
+    with Engine(lm, config()) as engine:
+        engine.run(segments(*lengths))
+    monkeypatch.setattr(peak, "_CLEAR_REFS", tmp_path / "no folder" / "clear_refs")
+    held = really_held(lm)
+    row = ((peak.peak_bytes(lm.device) or 0) - held) // 10 + 24 * 2**20  # the long one takes ten
+    monkeypatch.setattr(lm, "encode", Hungry(lm.encode, row))
+    with Engine(lm, config(batch_size=1, max_memory=held + 5 * row)) as engine:
+        found = engine.run(segments(*lengths))
+    assert [piece.error is None for piece in found] == [True, False, True, True]
 
 
 def test_max_memory_below_the_model_itself_cannot_start(lm: SpeechLM) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import mmap
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from core.engine import peak
 from core.engine.generate import prefill
-from core.errors import UsageError
+from core.errors import FastAdaSPError, StartError, UsageError
 from core.methods import get_method
 from core.reduction import Reduction, reducing
 from core.scheduler import Schedule, solve
@@ -20,6 +22,7 @@ from core.studies.bench import (
     PLAIN,
     PUBLISHED,
     STATIC,
+    LeftOut,
     Limits,
     Setting,
     build_decoder,
@@ -47,6 +50,16 @@ def model() -> Any:
             if weight.dim() == 2:
                 weight.mul_(10)  # what a token says matters, and to whom it listens
     return model
+
+
+class Said:
+    """Keeps what is told of the progress."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float]] = []
+
+    def __call__(self, words: str, done: float) -> None:
+        self.told.append((words, done))
 
 
 def kept(setting: Setting, target: float) -> tuple[int, ...]:
@@ -159,14 +172,50 @@ def test_a_side_that_cannot_run_is_named_and_the_others_stay(
         raise RuntimeError("no such kernel\nmore")
 
     monkeypatch.setattr("core.studies.bench.setting.static", refuse)
-    said: list[str] = []
+    said = Said()
     setting = replace(SETTING, against=(PLAIN, STATIC))
-    rows, failed = measure(setting, model, LIMITS, said.append, memory=False)
-    assert failed == {STATIC: "no such kernel"}
+    left_out, *rows = measure(setting, model, LIMITS, said, memory=False)
+    assert left_out == LeftOut(STATIC, "no such kernel")
     assert [one.side for one in rows] == [PLAIN, OWN, OWN]
     assert rows[-1].cut == pytest.approx(0.3, abs=0.01)
     assert all(one.peak_bytes is None for one in rows)
-    assert any("encoder" in words for words in said)
+    names, shares = zip(*said.told, strict=True)
+    assert names[0] == "encoder"
+    assert names[-1] == "round 1 of 1, fastadasp at 30%"
+    assert list(shares) == sorted(shares)
+    assert (shares[0], shares[-1] < 1) == (0, True)
+
+
+def not_reducing(decoder: Any, prompts: Any, rows: Any, kept: Any, how: Any) -> Any:
+    return prefill(decoder, prompts, rows, [[row.audio] * len(kept[0]) for row in rows], how)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_cut_that_the_cache_contradicts_is_no_row(
+    model: Any, monkeypatch: pytest.MonkeyPatch, beams: int
+) -> None:
+    setting = replace(SETTING, beams=beams, against=(PUBLISHED,))
+    rows = list(measure(setting, model, LIMITS, Said(), memory=False))
+    full, published_, mine = (one.prompt_kv_bytes for one in rows)
+    assert published_ == beams * mine < beams * full
+    monkeypatch.setattr("core.studies.bench.sides.prefill", not_reducing)
+    expected = rf"fastadasp at 30%: the cache holds {full} bytes .* where {mine} were planned"
+    with pytest.raises(FastAdaSPError, match=expected):
+        list(measure(setting, model, LIMITS, Said(), memory=False))
+
+
+def test_what_cannot_be_reduced_is_not_measured(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["core.studies.bench.measure"]
+    monkeypatch.setattr(module, "why_not", lambda *parts: "it is odd")
+    said = Said()
+    with pytest.raises(StartError, match="tiny cannot be reduced: it is odd; use --reduce 0"):
+        next(measure(SETTING, model, LIMITS, said, memory=False))
+    assert said.told == []
+    full = replace(SETTING, against=(), reduce=(0.0,))
+    [row] = measure(full, model, LIMITS, said, memory=False)
+    assert row.side == OWN
 
 
 def test_limits_are_those_of_a_machine() -> None:
@@ -175,8 +224,10 @@ def test_limits_are_those_of_a_machine() -> None:
     assert 1e8 < found.bandwidth < 1e13
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark can be reset there only")
-def test_memory_is_what_a_run_adds(model: Any) -> None:
+@pytest.mark.skipif(not peak.reset_peak(CPU), reason="no peak can be reset here")
+def test_memory_is_what_a_run_adds(
+    model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def greedy(_: Any) -> Run:
         # fresh pages: what an allocator kept from before would add nothing
         with mmap.mmap(-1, 64 * 2**20) as pages:
@@ -185,4 +236,7 @@ def test_memory_is_what_a_run_adds(model: Any) -> None:
 
     entrant = replace(next(entrants(SETTING)), run=greedy)
     added = _added(entrant, work_of(SETTING, model))
+    assert added is not None
     assert 60 * 2**20 < added < 200 * 2**20
+    monkeypatch.setattr(peak, "_CLEAR_REFS", tmp_path / "no folder" / "clear_refs")
+    assert _added(entrant, work_of(SETTING, model)) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .limits import Limits, measure_limits
-from .measure import measure
+from .measure import LeftOut, measure
 from .rows import Row
 from .setting import OWN, PLAIN, PUBLISHED, RIVALS, STATIC, Setting
 from .shapes import SHAPES, ModelShape, build_decoder, shape_of
@@ -15,6 +15,7 @@ __all__ = [
     "RIVALS",
     "SHAPES",
     "STATIC",
+    "LeftOut",
     "Limits",
     "ModelShape",
     "Row",

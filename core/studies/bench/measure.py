@@ -3,75 +3,87 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from ...engine.cost import Clock, peak_bytes, reset_peak
-from ...errors import first_line
+from ...engine.cost import Clock
+from ...engine.peak import added_bytes
+from ...errors import StartError, first_line
 from ...records import Seconds
+from ...reduction import why_not
+from ..progress import Progress, Steps
 from .limits import Limits
-from .rows import Measured, Row, row
+from .rows import Measured, Row, check, row
 from .setting import PLAIN, Entrant, Setting, entrants
-from .shapes import FRAMES, audio_like, build_decoder, build_encoder, windows_of
+from .shapes import FRAMES, audio_like, build_decoder, build_encoder, parts, windows_of
 from .sides import Run, Work
 
-Progress = Callable[[str], None]
-
 _WINDOWS_AT_ONCE = 8
+
+
+class LeftOut(NamedTuple):
+    """A side that cannot run here, and why."""
+
+    side: str
+    why: str
 
 
 @torch.inference_mode()
 def measure(
     setting: Setting, model: Any, limits: Limits, progress: Progress, memory: bool = True
-) -> tuple[list[Row], dict[str, str]]:
-    """All sides of a setting.
+) -> Iterator[Row | LeftOut]:
+    """All sides of a setting, each as soon as it is known.
 
     Args:
         setting: what to measure.
         model: language model of its shape, see `build_decoder`.
         limits: of the machine, see `measure_limits`.
-        progress: told what is about to run.
+        progress: told of every run.
         memory: whether to measure that too; on a CPU each side then runs once more, in a process
             of its own.
 
-    Returns:
-        The rows, and for each side that could not run the reason.
-
     Raises:
         UsageError: see `entrants`.
+        StartError: the model's layers cannot be reduced.
+        FastAdaSPError: a cache does not hold what was planned.
     """
-    named = f"{setting.seconds:g} s, {setting.beams} beam{'s' * (setting.beams > 1)}"
     everyone = list(entrants(setting))
-    progress(f"{named}: encoder")
+    _check_decoder(setting, model)
+    steps = Steps(progress, 1 + len(everyone) * (1 + setting.rounds + memory))
+    steps.begin("encoder")
     encode = encoder_seconds(setting, model.device, model.dtype)
-    work = work_of(setting, model)
+    work, number = work_of(setting, model), model.dtype.itemsize
     runs: dict[Entrant, list[Run]] = {}
-    failed: dict[str, str] = {}
     for entrant in everyone:
-        progress(f"{named}: warming up {entrant}")
-        reason = _reason(entrant, work)
+        steps.begin(f"warming up {entrant}")
+        reason = _reason(setting, entrant, work)
         if reason:
-            failed[str(entrant)] = reason
+            yield LeftOut(str(entrant), reason)
         else:
             runs[entrant] = []
-    for number in range(setting.rounds):
+    for turn in range(setting.rounds):
         for entrant, found in runs.items():
-            progress(f"{named}: round {number + 1} of {setting.rounds}, {entrant}")
-            found.append(entrant.run(work))
+            steps.begin(f"round {turn + 1} of {setting.rounds}, {entrant}")
+            found.append(_run(setting, entrant, work))
     plain = next((found for one, found in runs.items() if one.side == PLAIN), [])
-    rows = []
     for entrant, found in runs.items():
-        progress(f"{named}: memory of {entrant}")
+        if memory:
+            steps.begin(f"memory of {entrant}")
         peak = peak_of(setting, entrant, work) if memory else None
-        value_bytes = model.dtype.itemsize
-        rows.append(
-            row(setting, Measured(entrant, found, plain, encode, peak, value_bytes), limits)
-        )
-    return rows, failed
+        yield row(setting, Measured(entrant, found, plain, encode, peak, number), limits)
+
+
+def _check_decoder(setting: Setting, model: Any) -> None:
+    """Refuse before anything is measured what the engine refuses."""
+    reason = (
+        why_not(parts(model).stack, model.get_input_embeddings()) if any(setting.reduce) else ""
+    )
+    if reason:
+        raise StartError(f"{setting.shape} cannot be reduced: {reason}; use --reduce 0")
 
 
 def work_of(setting: Setting, model: Any) -> Work:
@@ -98,8 +110,8 @@ def encoder_seconds(setting: Setting, device: torch.device, dtype: torch.dtype) 
     return median(times)
 
 
-def peak_of(setting: Setting, entrant: Entrant, work: Work) -> int:
-    """Bytes that one run of this side adds to the memory held."""
+def peak_of(setting: Setting, entrant: Entrant, work: Work) -> int | None:
+    """Bytes that one run of this side adds to the memory held; None where that is not known."""
     device = work.device
     if device.type == "cuda":
         return _added(entrant, work)
@@ -110,24 +122,28 @@ def peak_of(setting: Setting, entrant: Entrant, work: Work) -> int:
 
 
 @torch.inference_mode()
-def _added_alone(setting: Setting, name: str, dtype: torch.dtype) -> int:
+def _added_alone(setting: Setting, name: str, dtype: torch.dtype) -> int | None:
     entrant = next(one for one in entrants(setting) if str(one) == name)
     return _added(
         entrant, work_of(setting, build_decoder(setting.size, torch.device("cpu"), dtype))
     )
 
 
-def _added(entrant: Entrant, work: Work) -> int:
-    reset_peak(work.device)
-    before = peak_bytes(work.device)
-    entrant.run(work)
-    return peak_bytes(work.device) - before
+def _added(entrant: Entrant, work: Work) -> int | None:
+    return added_bytes(work.device, lambda: entrant.run(work))
 
 
-def _reason(entrant: Entrant, work: Work) -> str:
+def _run(setting: Setting, entrant: Entrant, work: Work) -> Run:
+    """One run, that of the cut which its row will claim."""
+    run = entrant.run(work)
+    check(setting, entrant, run, work.embedded.dtype.itemsize)
+    return run
+
+
+def _reason(setting: Setting, entrant: Entrant, work: Work) -> str:
     """Run a side once; why it cannot run here, or nothing."""
     try:
-        entrant.run(work)
+        _run(setting, entrant, work)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         torch.cuda.empty_cache()
         return first_line(error)

@@ -24,10 +24,14 @@ def published(work: Work, kept: tuple[int, ...]) -> Run:
     clock = Clock(work.device)
     cache: Cache = []
     scores = prefill(work, kept, cache)
-    before = clock.lap()
+    before, prompt = clock.lap(), _bytes(cache)
     ids = _search(work, cache, scores)
     decode = clock.lap()
-    return Run(before, decode, sum(k.nbytes + v.nbytes for k, v in cache), ids)
+    return Run(before, decode, _bytes(cache), ids, prompt)
+
+
+def _bytes(cache: Cache) -> int:
+    return sum(keys.nbytes + values.nbytes for keys, values in cache)
 
 
 def prefill(work: Work, kept: tuple[int, ...], cache: Cache) -> Tensor:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from ...flops import last_layer_saving, prefill_flops
+from ...errors import FastAdaSPError
+from ...flops import kv_bytes, last_layer_saving, prefill_flops
 from ...methods import get_method
 from ...records import Json, Seconds
 from .limits import Limits
@@ -26,7 +27,10 @@ class Row:
         tokens_per_s: of all prompts together, while decoding.
         rtf: encode + prefill + decode seconds per second of audio.
         kv_bytes: of the cache at the end.
-        peak_bytes: what one run adds to the memory held; None where it was not looked for.
+        prompt_kv_bytes: of the cache when the prompt had been read, which is what the cut says
+            (see `check`); None where the side was not asked.
+        peak_bytes: what one run adds to the memory held; None where it was not looked for, or the
+            system cannot count it.
         prefill_ratio, rtf_ratio: over plain transformers, medians of ratios within a round; None
             where that did not run.
         decode_speedup, kv_smaller: plain transformers over this side, likewise.
@@ -50,6 +54,7 @@ class Row:
     tokens_per_s: float
     rtf: float
     kv_bytes: int
+    prompt_kv_bytes: int | None
     peak_bytes: int | None
     prefill_ratio: float | None
     rtf_ratio: float | None
@@ -72,7 +77,7 @@ class Measured:
         entrant: the side.
         runs, plain: of each round; `plain` is empty where transformers did not run.
         encode: seconds of the encoder, a median.
-        peak: bytes that a run adds.
+        peak: bytes that a run adds, if known.
         value_bytes: of one number.
     """
 
@@ -111,6 +116,7 @@ def row(setting: Setting, found: Measured, limits: Limits) -> Row:
         tokens_per_s=setting.batch * (setting.tokens - 1) / decode,
         rtf=median(whole) / (setting.seconds * setting.batch),
         kv_bytes=runs[0].kv_bytes,
+        prompt_kv_bytes=runs[0].prompt_bytes,
         peak_bytes=found.peak,
         prefill_ratio=found.beside(lambda mine, other: mine.prefill_s / other.prefill_s),
         rtf_ratio=found.beside(
@@ -122,6 +128,25 @@ def row(setting: Setting, found: Measured, limits: Limits) -> Row:
         of_bandwidth=least_bytes(setting, found) / decode / limits.bandwidth,
         same_ids=runs[0].ids == found.plain[0].ids if found.plain else None,
     )
+
+
+def check(setting: Setting, entrant: Entrant, run: Run, value_bytes: int) -> None:
+    """Hold what the cache held of the prompt against the cut that the row would claim.
+
+    Raises:
+        FastAdaSPError: they contradict each other.
+    """
+    if run.prompt_bytes is None:
+        return
+    shape, prompt = setting.size.decoder, setting.size.prompt(setting.seconds)
+    copies = setting.batch * (setting.beams if entrant.expands else 1)
+    planned = copies * kv_bytes(shape, prompt, value_bytes, entrant.budget.held)
+    if run.prompt_bytes != planned:
+        raise FastAdaSPError(
+            f"{setting}: {entrant}: the cache holds {run.prompt_bytes} bytes of the prompt where"
+            f" {planned} were planned: its times would be those of another cut; run `fastadasp"
+            " doctor`, or leave it out with --reduce 0"
+        )
 
 
 def spent_flops(setting: Setting, entrant: Entrant) -> int:
@@ -140,7 +165,7 @@ def least_bytes(setting: Setting, found: Measured) -> int:
     """Bytes that all decode steps must read, however they are made."""
     shape, prompt = setting.size.decoder, setting.size.prompt(setting.seconds)
     steps = setting.tokens - 1
-    cached = sum(prompt.text + audio for audio in found.entrant.budget.kept[:-1])
+    cached = sum(prompt.text + audio for audio in found.entrant.budget.held)
     new = setting.beams * shape.layers * setting.tokens // 2
     values = setting.batch * shape.kv_bytes(cached + new, found.value_bytes)
     return steps * (shape.weights * found.value_bytes + values)

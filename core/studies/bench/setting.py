@@ -11,6 +11,7 @@ from ...engine.reducer import reducer
 from ...errors import UsageError
 from ...methods import get_method
 from ...scheduler import Budget
+from ..progress import beams_of
 from .published import published
 from .shapes import ModelShape, shape_of
 from .sides import Side, own, plain, static
@@ -51,6 +52,9 @@ class Setting:
     def size(self) -> ModelShape:
         """The shape."""
         return shape_of(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.seconds:g} s, {beams_of(self.beams)}"
 
 
 @dataclass(frozen=True, slots=True)

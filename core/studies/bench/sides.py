@@ -55,12 +55,15 @@ class Run:
         decode_s: from there to the last token.
         kv_bytes: of the cache at the end, spare room included.
         ids: the first prompt's answer.
+        prompt_bytes: of the cache when the prompt had been read, no room counted; None where it
+            was not looked at.
     """
 
     prefill_s: Seconds
     decode_s: Seconds
     kv_bytes: int
     ids: tuple[int, ...]
+    prompt_bytes: int | None = None
 
     @property
     def busy_s(self) -> Seconds:
@@ -117,6 +120,7 @@ def own(work: Work, kept: tuple[int, ...], reduction: Reduction | Eviction) -> R
             decoder, list(work.embedded), [work.prompt] * batch, [kept] * batch, reduction
         )
         before = clock.lap()
+        prompt = sum(layer.keys.nbytes + layer.values.nbytes for layer in start.cache.layers)
         caps = [work.tokens] * batch
         if work.beams == 1:
             answers = greedy(decoder, start, caps)
@@ -124,4 +128,4 @@ def own(work: Work, kept: tuple[int, ...], reduction: Reduction | Eviction) -> R
             answers = beam_search(decoder, start, caps, work.beams)
     decode = clock.lap()
     held = sum(layer.held_bytes for layer in start.cache.layers)
-    return Run(before, decode, held, answers[0].ids)
+    return Run(before, decode, held, answers[0].ids, prompt)
