@@ -11,11 +11,19 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Unpack
 
-from core import __version__
-from core.config import ReductionConfig, RunConfig
-from core.errors import FastAdaSPError, MediaError, StartError, TranscriptionError, UsageError
-from core.flags import Flags, resolve, resolve_output, resolve_tasks
-from core.records import Recording, Report, Segment, Span, Transcript
+try:
+    from core import __version__
+    from core.config import ReductionConfig, RunConfig
+    from core.errors import FastAdaSPError, MediaError, StartError, TranscriptionError, UsageError
+    from core.flags import Flags, resolve, resolve_output, resolve_tasks
+    from core.records import Recording, Report, Segment, Span, Transcript
+except Exception:  # whatever code of that name does
+    from fastadasp_cli.start import collision
+
+    reason = collision()
+    if reason is None:
+        raise
+    raise ImportError(reason) from None
 
 __all__ = [
     "FastAdaSPError",

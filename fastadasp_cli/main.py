@@ -79,7 +79,7 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Entry point of `fastadasp`: run the app, then end the process at once.
+    """Run the app, then end the process at once.
 
     Taking the interpreter apart with torch in it costs seconds, and aborts when a library's thread
     is still at work; by now all output is written and closed.
