@@ -61,6 +61,18 @@ def test_a_decoder_does_without_what_windows_lacks() -> None:
     assert len(done.stdout) > 5 * 16_000 * 4
 
 
+def test_tables_have_a_dash_for_memory_that_is_not_told() -> None:
+    done = like_windows("profile", SOUND, "--reduce", "0")
+    assert done.returncode == 0, done.stderr.decode()
+    head, row = done.stdout.decode().splitlines()[1:]
+    assert row[head.index("peak MB") :].split() == ["-", "yes"]
+    words = ("--shape", "tiny", "--seconds", "2", "--tokens", "2", "--rounds", "1", "--reduce", "0")
+    done = like_windows("bench", *words, "--num-beams", "1", "--against", "none")
+    assert done.returncode == 0, done.stderr.decode()
+    head, row = done.stdout.decode().splitlines()[1:]
+    assert row[head.index("+MB") :].split()[0] == "-"
+
+
 def test_a_limit_that_cannot_be_held_is_refused() -> None:
     done = like_windows("run", SOUND, "--max-memory", "4G")
     assert (done.returncode, done.stdout) == (3, b"")

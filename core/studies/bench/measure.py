@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ...engine.cost import Clock
-from ...engine.peak import added_bytes
+from ...engine.peak import added_bytes, reset_peak
 from ...errors import StartError, first_line
 from ...records import Seconds
 from ...reduction import why_not
@@ -113,6 +113,8 @@ def encoder_seconds(setting: Setting, device: torch.device, dtype: torch.dtype) 
 def peak_of(setting: Setting, entrant: Entrant, work: Work) -> int | None:
     """Bytes that one run of this side adds to the memory held; None where that is not known."""
     device = work.device
+    if not reset_peak(device):
+        return None
     if device.type == "cuda":
         return _added(entrant, work)
     # an allocator that keeps what it once had hides what the next one needs
