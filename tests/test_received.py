@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from core.reduction import proving, received, scores
-from core.reduction.columns import AudioColumns
+from core.reduction.layout import AudioColumns
 
 COLUMNS = AudioColumns((2, 5), (6, 4), (0, 3))
 

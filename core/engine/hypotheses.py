@@ -6,7 +6,7 @@ from ..errors import first_line
 from ..flops import Scoring
 from ..models.base import SpeechLM
 from ..records import Cost, Hypothesis, Segment
-from .cost import Machine, Work, cost_of, peak_bytes
+from .cost import Work, cost_of, peak_bytes
 from .generate import Answer
 from .job import Job, task_of
 from .windows import positions
@@ -16,10 +16,10 @@ LOOP = "repetition"
 
 def work_of(job: Job, answer: Answer, scoring: Scoring, beams: int, tail: int) -> Work:
     """What an answered segment asked of the model, see `Work`."""
+    assert job.observed is not None, "it was not prefilled"
     return Work(
         job.prompt,
-        job.kept,
-        job.held,
+        job.observed,
         scoring,
         job.encoder_flops,
         len(answer.ids) + answer.ended,
@@ -42,14 +42,14 @@ def hypothesis(
         work: what that took.
         loop: whether it runs in a loop.
     """
-    segment, machine = job.segment, Machine(lm.dtype.itemsize, peak_bytes(lm.device))
+    segment = job.segment
     return Hypothesis(
         segment.recording_id,
         segment.index,
         segment.start,
         segment.end,
         text,
-        cost_of(work, job.spent, lm.decoder_shape, machine),
+        cost_of(work, job.spent, lm.decoder_shape, peak_bytes(lm.device)),
         job.company,
         tuple(_warnings(lm, job, answer)) + (LOOP,) * loop,
         finished=answer.ended and not loop,

@@ -164,8 +164,8 @@ class Runner:
         else:
             parts = ready.embedded, ready.lengths, counts, how, ready.scores, ready.gates
             start = prefill(self.decoder, *parts)
-        for job, kept, held in zip(jobs, start.cache.kept, start.cache.held, strict=True):
-            job.kept, job.held = kept, held
+        for job, observed in zip(jobs, start.observed, strict=True):
+            job.observed = observed
         self._charge(paying, "encode", encode)
         for job in jobs:
             job.spent.first_token = encode
