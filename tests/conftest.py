@@ -7,6 +7,7 @@ transformers. The builders themselves live in `tests.tiny`.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,11 +54,20 @@ def gqa_model() -> Any:
     return tiny.tiny_qwen2_audio(kv_heads=2)
 
 
+@pytest.fixture(autouse=True)
+def nothing_given_up() -> Iterator[None]:
+    """No test hears of fast code that another one has spoilt."""
+    yield
+    proving = sys.modules.get("core.reduction.proving")
+    if proving is not None:
+        proving._given_up.clear()
+
+
 @pytest.fixture
 def split_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., Any]], None]]:
     """`split_by(kernel)`: from here on the CPU has that kernel, and can record decode steps."""
     from core.engine import recorder
-    from core.reduction import proving, split
+    from core.reduction import split
     from tests.tape import captured
 
     def put(kernel: Callable[..., Any]) -> None:
@@ -66,7 +76,6 @@ def split_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[...
         monkeypatch.setattr(recorder, "_captured", captured)
 
     split._fastest.cache_clear()
-    proving._warn.cache_clear()
     yield put
     split._fastest.cache_clear()
 

@@ -6,6 +6,7 @@ from ..errors import first_line
 from ..flops import Scoring
 from ..models.base import SpeechLM
 from ..records import Cost, Hypothesis, Segment
+from ..reduction import given_up
 from .cost import Work, cost_of, peak_bytes
 from .generate import Answer
 from .job import Job, task_of
@@ -59,7 +60,9 @@ def hypothesis(
 
 
 def _warnings(lm: SpeechLM, job: Job, answer: Answer) -> list[str]:
-    found, length = [], job.prompt.total + len(answer.ids)
+    length = job.prompt.total + len(answer.ids)
+    found = [f"batch_failed:{reason}" for reason in dict.fromkeys(job.failures)]
+    found += [f"plain_code:{what}" for what in given_up()]
     if job.budget.capped:
         found.append(f"reduction_capped:{job.budget.reduction:.3f}")
     if 0 < positions(lm) < length:

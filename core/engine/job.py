@@ -31,7 +31,8 @@ class Job:
         sharing: jobs that the stem was prefilled for at once.
         apart: how many of the words were not in the stem then.
         most: rows it may stand among; fewer once it was there when a step failed.
-        company: most rows it stood among, itself included.
+        company: most rows it was answered among, itself included.
+        failures: why attempts in larger company failed, but for a lack of memory.
         encoder_flops: its own, padding in its group included.
         spent: its shares of the time.
         row: its answer in the pool.
@@ -49,6 +50,7 @@ class Job:
     apart: int = 0
     most: int = sys.maxsize
     company: int = 0
+    failures: list[str] = field(default_factory=list)
     observed: Observed | None = None
     encoder_flops: int = 0
     spent: Spent = field(default_factory=Spent)

@@ -9,6 +9,7 @@ from .forking import ForkedCache, fork
 from .layers import reducing
 from .observed import Observed
 from .passes import read, read_prompts
+from .proving import give_up, given_up
 from .split import splits
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Reduction",
     "Threshold",
     "fork",
+    "give_up",
+    "given_up",
     "prompt_cache",
     "read",
     "read_prompts",
