@@ -64,7 +64,7 @@ class Prefilled:
     logits: Tensor
     cache: ReducedCache | EvictedCache
     lengths: tuple[int, ...]
-    observed: Sequence[Observed]
+    observed: Sequence[Observed] = ()
 
     @classmethod
     def of(cls, decoder: Decoder, hidden: Tensor, cache: ReducedCache | EvictedCache) -> Prefilled:
