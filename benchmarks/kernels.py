@@ -24,7 +24,7 @@ from torch import Tensor
 from core.engine.cost import Clock
 from core.flops import SAMPLE_EVERY, DecoderShape, PromptLengths, scored_pairs
 from core.reduction import attention, scores
-from core.reduction.columns import AudioColumns
+from core.reduction.layout import AudioColumns
 from core.studies.bench import shape_of
 
 BEFORE, AFTER = 17, 14

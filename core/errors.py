@@ -38,3 +38,7 @@ class MediaError(FastAdaSPError):
 
 class TranscriptionError(FastAdaSPError):
     """The model could not turn a segment into text."""
+
+
+class ReductionError(FastAdaSPError):
+    """What happened to a prompt is not what was planned, so nothing can be claimed of it."""

@@ -38,6 +38,18 @@ class CachePlan:
         index = (~stays).long().argsort(dim=-1, stable=True)
         return cls(index[..., : max(kept)], kept)
 
+    def made(self) -> Tensor:
+        """Fewest different tokens that any head keeps of each row: (1, batch), int64.
+
+        A plan that keeps its word has `kept`. Stays on the device.
+        """
+        width = self.index.shape[-1]
+        column = torch.arange(width, device=self.index.device)
+        kept = torch.tensor(self.kept, device=self.index.device).view(-1, 1, 1)
+        later = self.index[..., 1:] > self.index[..., :-1]
+        different = (later & (column[1:] < kept)).sum(-1) + (kept[..., 0] > 0)
+        return different.amin(-1).unsqueeze(0)
+
     def gather(self, states: Tensor) -> Tensor:
         """The keys or values that stay.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Where each audio token of a batch goes.
 
@@ -100,11 +101,20 @@ class Plan:
     def total(self, values: Tensor) -> Tensor:
         """Sum over the members of each slot: (batch, audio) -> (batch, width)."""
         out = values.new_zeros(values.shape[0], self.width + 1)
-        return out.scatter_add_(1, self._slots(), values)[:, :-1]
+        return out.scatter_add_(1, self._bins, values)[:, :-1]
+
+    def made(self) -> Tensor:
+        """What the slots really are, whatever `kept` says: (2, batch), int64.
+
+        Slots that tokens go to: one more than the last of them, and how many are not empty. A plan
+        that keeps its word has `kept` twice. Stays on the device.
+        """
+        filled = self._members[:, :-1] > 0
+        return torch.stack([self.slot.amax(1) + 1, filled.sum(1)])
 
     def first_member(self) -> Tensor:
         """Index of each slot's first token: (batch, width), int64; 0 in a row's padding."""
-        slot = self._slots()
+        slot = self._bins
         columns = torch.arange(slot.shape[1], device=slot.device).expand_as(slot)
         first = torch.full_like(slot[:, :1], slot.shape[1]).expand(-1, self.width + 1).clone()
         first = first.scatter_reduce_(1, slot, columns, "amin")[:, :-1]
@@ -114,17 +124,23 @@ class Plan:
         """Value of each slot's first token: (batch, audio) -> (batch, width)."""
         return values.gather(1, self.first_member())
 
-    def _slots(self) -> Tensor:
-        """Slots with dropped tokens sent to a bin behind the last one."""
-        return self.slot.masked_fill(self.slot < 0, self.width)
+    @cached_property
+    def _bins(self) -> Tensor:
+        """Slots, but a bin behind the last one for what is dropped or has no slot (see `made`)."""
+        return self.slot.masked_fill(self.slot < 0, self.width).clamp_max(self.width)
+
+    @cached_property
+    def _members(self) -> Tensor:
+        """Tokens of each slot and of the bin: (batch, width + 1), float32."""
+        members = torch.zeros(self.slot.shape[0], self.width + 1, device=self.slot.device)
+        return members.scatter_add_(1, self._bins, torch.ones_like(self._bins, dtype=torch.float32))
 
     def _shares(self) -> Tensor:
         """Weights scaled to sum to 1 in each slot; equal ones where a slot has none."""
-        slot = self._slots()
+        slot = self._bins
         sums = torch.zeros(slot.shape[0], self.width + 1, device=slot.device)
         sums = sums.scatter_add_(1, slot, self.weight.float()).gather(1, slot)
-        counts = torch.zeros_like(sums[:, :1]).expand(-1, self.width + 1).clone()
-        counts = counts.scatter_add_(1, slot, torch.ones_like(sums)).gather(1, slot)
+        counts = self._members.gather(1, slot)
         return torch.where(sums > 0, self.weight / sums.clamp_min(1e-30), 1 / counts)
 
     def _rest(self, first: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,7 +149,7 @@ class Plan:
         Their largest number is known on the host, so a sort finds them without asking the device
         how many there are; rows with fewer are filled up with tokens whose share is 0.
         """
-        slot = self._slots()
+        slot = self._bins
         idle = (slot == self.width).scatter(1, first, True)
         rest = idle.long().argsort(dim=1, stable=True)[:, : self.moved]
         share = share.masked_fill(idle, 0).gather(1, rest)

@@ -12,9 +12,8 @@ from core.flops import PromptLengths
 from core.methods import Signal
 from core.reduction import attention, scores
 from core.reduction.attention import attend
-from core.reduction.cache import PromptState
 from core.reduction.collecting import Collected, collecting_attention
-from core.reduction.columns import AudioColumns
+from core.reduction.layout import AudioColumns, PromptState
 from core.reduction.masks import causal_mask
 from core.reduction.scores import last_query_attention, received_attention
 

@@ -26,6 +26,14 @@ def formula(model: Any, n: int, head_positions: int) -> int:
     return layers + 2 * head_positions * d * config.vocab_size
 
 
+def is_counted(counted: int, model: Any, rows: int, n: int, head_positions: int) -> None:
+    """As the formula, or with the angles: older transformers make them by a matrix product."""
+    config = model.config.text_config
+    expected = rows * formula(model, n, head_positions)
+    angles = n * config.hidden_size // config.num_attention_heads
+    assert counted in (expected, expected + angles)
+
+
 @pytest.fixture(params=["sdpa", "eager"])
 def any_attention(request, tiny_model):
     tiny_model.set_attn_implementation(request.param)
@@ -40,7 +48,7 @@ def test_plain_forward_with_the_head_at_all_positions(any_attention, prompt_batc
     with no_gradients():
         counted = counted_prefill_flops(lambda: any_attention(inputs_embeds=embeds[None]))
     # Qwen2-Audio's own forward runs its head everywhere
-    assert counted == formula(any_attention, n, head_positions=n)
+    is_counted(counted, any_attention, 1, n, head_positions=n)
 
 
 def test_plain_forward_with_the_head_at_the_last_position_only(tiny_model, prompt_batch):
@@ -51,7 +59,7 @@ def test_plain_forward_with_the_head_at_the_last_position_only(tiny_model, promp
         return tiny_model.lm_head(states[:, -1:])
 
     counted = counted_prefill_flops(last_logits)
-    assert counted == formula(tiny_model, len(embeds), head_positions=1)
+    is_counted(counted, tiny_model, 1, len(embeds), head_positions=1)
 
 
 def test_padding_is_counted_like_tokens(tiny_model, prompt_batch):
@@ -60,7 +68,7 @@ def test_padding_is_counted_like_tokens(tiny_model, prompt_batch):
     counted = counted_prefill_flops(
         lambda: tiny_model(inputs_embeds=batch.inputs_embeds, attention_mask=batch.attention_mask)
     )
-    assert counted == 2 * formula(tiny_model, n, head_positions=n)
+    is_counted(counted, tiny_model, 2, n, head_positions=n)
 
 
 @pytest.mark.parametrize("backend", [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])

@@ -10,6 +10,7 @@ import torch
 from core.engine.beams import beam_search
 from core.engine.generate import step
 from core.engine.greedy import greedy
+from core.errors import ReductionError
 from core.flops import PromptLengths
 from core.methods import CACHE_METHODS, get_cache_method
 from core.reduction import EvictedCache, Eviction, reducing
@@ -199,5 +200,5 @@ def test_a_method_that_keeps_another_number_is_found_out(
             return super().plan(view, [count + 1 for count in kept])
 
     too_many = Eviction(Greedy())
-    with reducing(gqa_model.get_decoder()), pytest.raises(ValueError, match="the method kept"):
+    with reducing(gqa_model.get_decoder()), pytest.raises(ReductionError, match="the method kept"):
         run_prefill(gqa_model, ragged, held_by(ragged), too_many)

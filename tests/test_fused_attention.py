@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.reduction import attention, proving
+from core.reduction import attention
 
 CPU = torch.device("cpu")
 Spoil = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -80,7 +80,6 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Operator], None]]
 
 def forget() -> None:
     attention._fastest.cache_clear()
-    proving._warn.cache_clear()
 
 
 @pytest.mark.parametrize("masked", [False, True])

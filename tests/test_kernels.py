@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from core.reduction import received, scores, split
-from core.reduction.columns import AudioColumns
 from core.reduction.fixed import Behind, FixedTails
+from core.reduction.layout import AudioColumns
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TOLERANCE = 1e-4 if DEVICE.type == "cuda" else 1e-5

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.reduction import proving, received, scores
-from core.reduction.columns import AudioColumns
+from core.reduction import received, scores
+from core.reduction.layout import AudioColumns
 
 COLUMNS = AudioColumns((2, 5), (6, 4), (0, 3))
 
@@ -55,7 +55,6 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def forget() -> None:
     received._fastest.cache_clear()
-    proving._warn.cache_clear()
 
 
 def ask(biased: bool = False, every: int = 1) -> None:

@@ -13,7 +13,7 @@ from core.engine.beams import beam_search
 from core.engine.greedy import greedy
 from core.methods import get_method
 from core.reduction import Reduction, masks, reducing
-from core.reduction.decoding import shared_attention
+from core.reduction.decoding import attend_shared
 from core.reduction.growing import SPARE, GrowingLayer
 from core.reduction.masks import Tails
 from tests import reference
@@ -49,7 +49,7 @@ def test_shared_attention_equals_a_copy_of_the_cache_for_each_beam() -> None:
         query = 2 * drawn(ROWS * BEAMS, KV_HEADS * GROUPS, 1, WIDTH, seed=7 + step)
         hidden = torch.zeros(tails.seen.shape).masked_fill(~tails.seen, -torch.inf).unsqueeze(1)
         mask = torch.cat([bias.expand(-1, -1, BEAMS, -1), hidden], dim=-1)
-        found, _ = shared_attention(nn.Identity(), query, keys, values, mask)
+        found = attend_shared(query, keys, values, mask)
         expected = torch.nn.functional.scaled_dot_product_attention(
             query,
             *[states.repeat_interleave(GROUPS, 1) for states in copies],

@@ -16,7 +16,7 @@ from core.flops import PromptLengths, prefill_flops
 from core.methods import METHODS, AudioView, EncoderScores, get_cache_method, get_method
 from core.reduction import Eviction, ReducedCache, Reduction, reducing
 from core.reduction.attention import attend
-from core.reduction.cache import PromptState
+from core.reduction.layout import PromptState
 from core.reduction.scores import last_query_attention, received_attention
 from core.reduction.spans import Spans, shared
 from core.scheduler import Schedule, solve, solve_cache

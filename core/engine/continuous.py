@@ -22,6 +22,7 @@ from itertools import chain
 
 import torch
 
+from ..errors import first_line
 from ..records import Cost, Hypothesis, Segment
 from .batching import Waiting, portions
 from .generate import Prefilled
@@ -109,7 +110,7 @@ class Continuous:
                 self._back_off(group, self._under_way, error)
                 return
             # one of them is to blame, whoever is being decoded is not
-            self._gave_up(group)
+            self._gave_up(group, error)
             half = len(group) // 2
             self._start(group[:half])
             self._start(group[half:])
@@ -172,7 +173,7 @@ class Continuous:
 
     def _back_off(self, group: list[Job], beside: Sequence[Job], error: Exception) -> None:
         """Let a group that failed try again in smaller company; alone, it has failed for good."""
-        self._gave_up(group)
+        self._gave_up(group, error)
         rows, memory = [*beside, *group], out_of_memory(error)
         if len(rows) == 1 or (len(group) == 1 and not memory):
             self._room.forgive()
@@ -185,7 +186,11 @@ class Continuous:
                 job.most = len(group) // 2
         self._waiting.put_back(group)
 
-    def _gave_up(self, group: Sequence[Job]) -> None:
+    def _gave_up(self, group: Sequence[Job], error: Exception) -> None:
+        """Note an attempt that failed: who is answered in smaller company says so."""
+        if len(group) > 1 and not out_of_memory(error):
+            for job in group:
+                job.failures.append(first_line(error))
         with suppress(RuntimeError):  # a device that is lost for good fails here too
             self._runner.gave_up(group)
 

@@ -13,10 +13,10 @@ from ..flops import (
     PromptLengths,
     Scoring,
     decode_flops,
-    kv_bytes,
     prefill_flops,
 )
 from ..records import Cost, Seconds
+from ..reduction import Observed
 
 
 class Clock:
@@ -70,8 +70,7 @@ class Work:
 
     Attributes:
         prompt: token counts before reduction.
-        kept: audio tokens entering each layer, then leaving the last one.
-        held: audio tokens in each layer's cache once the prompt has been read.
+        observed: what became of it, read off the cache.
         scoring: what the method paid where tokens went, or keys and values of them.
         encoder_flops: its own, padding in its group included.
         generated: new tokens, the end token included.
@@ -82,8 +81,7 @@ class Work:
     """
 
     prompt: PromptLengths
-    kept: tuple[int, ...]
-    held: tuple[int, ...]
+    observed: Observed
     scoring: Scoring
     encoder_flops: int
     generated: int
@@ -93,25 +91,21 @@ class Work:
     apart: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Bytes of one cached value, and the most memory held so far, None where that is not known."""
+def cost_of(work: Work, spent: Spent, decoder: DecoderShape, peak: int | None) -> Cost:
+    """Cost of one segment; `peak` is the most memory held so far, in bytes, if that is known.
 
-    value_bytes: int
-    peak: int | None
-
-
-def cost_of(work: Work, spent: Spent, decoder: DecoderShape, machine: Machine) -> Cost:
-    """Cost of one segment.
-
-    KV bytes are those of its own tokens at the end of decoding, the prompt held once for all beams:
-    neither the padding of the rows beside it nor the buffers' spare room.
+    What was reduced is what was observed. Audio tokens kept are those that entered the last layer,
+    which its cache holds unless the method cuts that. KV bytes are those of its own tokens at the
+    end of decoding, the prompt held once for all beams: neither the padding of the rows beside it
+    nor the buffers' spare room.
     """
-    prompt = work.prompt
+    prompt, seen = work.prompt, work.observed
     steps = max(work.generated - 1, 0)
+    full = (prompt.audio,) * len(seen.held)
 
-    def cached(held: Sequence[int] | None, tail: int) -> int:
-        return kv_bytes(decoder, prompt, machine.value_bytes, held, tail)
+    def cached(audio: Sequence[int], tail: int) -> int:
+        slots = zip(audio, seen.slot_bytes, strict=True)
+        return sum((prompt.text + held + tail) * size for held, size in slots)
 
     return Cost(
         encode_s=spent.encode,
@@ -120,25 +114,25 @@ def cost_of(work: Work, spent: Spent, decoder: DecoderShape, machine: Machine) -
         first_token_s=spent.first_token,
         prompt_tokens=prompt.total,
         audio_in=prompt.audio,
-        audio_kept=work.kept[-1],
+        audio_kept=seen.kept[-2],
         generated=work.generated,
         encoder_flops=work.encoder_flops,
         prefill_full_flops=_prefilled(work, decoder, None),
-        prefill_flops=_prefilled(work, decoder, work.kept),
+        prefill_flops=_prefilled(work, decoder, seen.kept),
         decode_full_flops=work.beams * decode_flops(decoder, prompt, steps),
-        decode_flops=work.beams * decode_flops(decoder, prompt, steps, work.held),
-        kv_bytes_full=cached(None, work.tail),
-        kv_bytes=cached(work.held, work.tail),
-        peak_bytes=machine.peak,
-        prompt_kv_bytes_full=cached(None, 0),
-        prompt_kv_bytes=cached(work.held, 0),
+        decode_flops=work.beams * decode_flops(decoder, prompt, steps, seen.held),
+        kv_bytes_full=cached(full, work.tail),
+        kv_bytes=cached(seen.held, work.tail),
+        peak_bytes=peak,
+        prompt_kv_bytes_full=cached(full, 0),
+        prompt_kv_bytes=cached(seen.held, 0),
     )
 
 
 def _prefilled(work: Work, decoder: DecoderShape, kept: Sequence[int] | None) -> int:
     """FLOPs of its prefill, full (None) or reduced; what is shared counts in equal parts."""
     prompt = work.prompt
-    how = () if kept is None else (kept, work.scoring, work.held)
+    how = () if kept is None else (kept, work.scoring, work.observed.held)
     alone = prefill_flops(decoder, prompt, *how)
     if work.sharing == 1:
         return alone

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ..flops import prefill_flops
-from ..reduction import ReducedCache, Reduction
+from ..reduction import ReducedCache, Reduction, read_prompts
 from .engine import Engine
-from .generate import hidden_states
 from .prompts import Prompts
 
 
@@ -44,13 +43,14 @@ def audio_features(engine: Engine, prompts: Prompts, target: float) -> AudioFeat
     assert isinstance(reducer.how, Reduction)  # what cuts the cache alone has no layer to choose
     cache = ReducedCache(prompts.lengths, kept, reducer.how, prompts.scores)
     cache.gates = prompts.gates
-    hidden = hidden_states(engine.runner.decoder, prompts.embedded, cache)
+    hidden = read_prompts(engine.lm.decoder, prompts.embedded, cache)
     audio = cache.state.columns
     found = audio.gather(hidden, 1)
+    seen = cache.observed()
     states = [row[:length] for row, length in zip(found, audio.length, strict=True)]
     full = sum(prefill_flops(shape, prompt) for prompt in prompts.lengths)
     spent = sum(
-        prefill_flops(shape, prompt, counts, reducer.scoring)
-        for prompt, counts in zip(prompts.lengths, kept, strict=True)
+        prefill_flops(shape, prompt, row.kept, reducer.scoring)
+        for prompt, row in zip(prompts.lengths, seen, strict=True)
     )
     return AudioFeatures(torch.cat(states), full, spent)

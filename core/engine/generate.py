@@ -12,12 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..flops import PromptLengths
 from ..methods import EncoderScores
-from ..reduction import EvictedCache, Eviction, ReducedCache, Reduction, prompt_cache
+from ..reduction import (
+    EvictedCache,
+    Eviction,
+    Observed,
+    ReducedCache,
+    Reduction,
+    prompt_cache,
+    read,
+    read_prompts,
+)
 from .recorder import Recorder
 
 StepHook = Callable[[], None]
@@ -50,11 +58,24 @@ class Prefilled:
         logits: of the last position, (batch, vocab), float32.
         cache: keys and values of every layer.
         lengths: prompt tokens of each row before reduction.
+        observed: what became of each row.
     """
 
     logits: Tensor
     cache: ReducedCache | EvictedCache
     lengths: tuple[int, ...]
+    observed: Sequence[Observed] = ()
+
+    @classmethod
+    def of(cls, decoder: Decoder, hidden: Tensor, cache: ReducedCache | EvictedCache) -> Prefilled:
+        """What the last states of a prefill lead to, (batch, tokens, hidden).
+
+        Raises:
+            ReductionError: the cache does not hold what was planned.
+        """
+        logits = decoder.head(hidden[:, -1]).float()
+        lengths = tuple(row.total for row in cache.rows)
+        return cls(logits, cache, lengths, cache.observed())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,38 +108,13 @@ def prefill(  # noqa: PLR0913
         reduction: how they, or their keys and values, become so few.
         encoder: attention in the encoder, for methods that ask for it.
         gates: see `PromptCache.gates`.
+
+    Raises:
+        ReductionError: what was planned did not happen.
     """
     cache = prompt_cache(rows, kept, reduction, encoder)
     cache.gates = gates
-    hidden = hidden_states(decoder, prompts, cache)
-    logits = decoder.head(hidden[:, -1]).float()
-    return Prefilled(logits, cache, tuple(row.total for row in rows))
-
-
-def hidden_states(
-    decoder: Decoder, prompts: Sequence[Tensor], cache: ReducedCache | EvictedCache
-) -> Tensor:
-    """What leaves the last norm, (batch, width, hidden), rows padded on the left.
-
-    Must be called inside `reducing(decoder.stack)`, with a new cache. The width is that of
-    `cache.state`, or 1 where the last layer ran for the last position only.
-    """
-    lengths = [row.total for row in cache.rows]
-    width = max(lengths)
-    padded = [nn.functional.pad(prompt, (0, 0, width - len(prompt), 0)) for prompt in prompts]
-    embeddings = torch.stack(padded)
-    pad = width - torch.tensor(lengths, device=embeddings.device).unsqueeze(1)
-    column = torch.arange(width, device=embeddings.device)
-    # a cache that reduces brings its own masks
-    padded_rows = min(lengths) < width and not cache.reduces
-    hidden: Tensor = decoder.stack(
-        inputs_embeds=embeddings,
-        attention_mask=(column >= pad).long() if padded_rows else None,
-        position_ids=(column - pad).clamp_min(0),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return hidden
+    return Prefilled.of(decoder, read_prompts(decoder.stack, prompts, cache), cache)
 
 
 def step(
@@ -141,11 +137,7 @@ def step(
     """
     cache.follow(parents)
     embedded = decoder.embeddings(tokens).unsqueeze(1)
-    hidden = decoder.stack(
-        inputs_embeds=embedded,
-        position_ids=position.unsqueeze(1).to(embedded.device),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    position = position.unsqueeze(1).to(embedded.device)
+    hidden = read(decoder.stack, cache, inputs_embeds=embedded, position_ids=position)
     logits: Tensor = decoder.head(hidden[:, -1]).float()
     return logits

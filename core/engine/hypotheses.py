@@ -6,7 +6,8 @@ from ..errors import first_line
 from ..flops import Scoring
 from ..models.base import SpeechLM
 from ..records import Cost, Hypothesis, Segment
-from .cost import Machine, Work, cost_of
+from ..reduction import given_up
+from .cost import Work, cost_of
 from .generate import Answer
 from .job import Job, task_of
 from .peak import peak_bytes
@@ -17,10 +18,10 @@ LOOP = "repetition"
 
 def work_of(job: Job, answer: Answer, scoring: Scoring, beams: int, tail: int) -> Work:
     """What an answered segment asked of the model, see `Work`."""
+    assert job.observed is not None, "it was not prefilled"
     return Work(
         job.prompt,
-        job.kept,
-        job.held,
+        job.observed,
         scoring,
         job.encoder_flops,
         len(answer.ids) + answer.ended,
@@ -43,14 +44,14 @@ def hypothesis(
         work: what that took.
         loop: whether it runs in a loop.
     """
-    segment, machine = job.segment, Machine(lm.dtype.itemsize, peak_bytes(lm.device))
+    segment = job.segment
     return Hypothesis(
         segment.recording_id,
         segment.index,
         segment.start,
         segment.end,
         text,
-        cost_of(work, job.spent, lm.decoder_shape, machine),
+        cost_of(work, job.spent, lm.decoder_shape, peak_bytes(lm.device)),
         job.company,
         tuple(_warnings(lm, job, answer)) + (LOOP,) * loop,
         finished=answer.ended and not loop,
@@ -60,7 +61,9 @@ def hypothesis(
 
 
 def _warnings(lm: SpeechLM, job: Job, answer: Answer) -> list[str]:
-    found, length = [], job.prompt.total + len(answer.ids)
+    length = job.prompt.total + len(answer.ids)
+    found = [f"batch_failed:{reason}" for reason in dict.fromkeys(job.failures)]
+    found += [f"plain_code:{what}" for what in given_up()]
     if job.budget.capped:
         found.append(f"reduction_capped:{job.budget.reduction:.3f}")
     if 0 < positions(lm) < length:

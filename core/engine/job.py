@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ..flops import PromptLengths
 from ..records import Hypothesis, Seconds, Segment
+from ..reduction import Observed
 from ..scheduler import Budget
 from .cost import Spent
 from .greedy import Row
@@ -21,7 +22,7 @@ class Job:
         segment: what was heard.
         prompt: token counts, those of the audio by its length until it is encoded.
         budget: what is to be kept of the prompt in each layer.
-        kept, held: what was, and what the cache holds of it (layers + 1 and layers numbers).
+        observed: what was; None before its prefill.
         cap: most new tokens.
         kind: jobs of one kind are reduced by one method and may go together.
         size: bytes that its row takes at its fullest, see `memory.row_bytes`.
@@ -30,7 +31,8 @@ class Job:
         sharing: jobs that the stem was prefilled for at once.
         apart: how many of the words were not in the stem then.
         most: rows it may stand among; fewer once it was there when a step failed.
-        company: most rows it stood among, itself included.
+        company: most rows it was answered among, itself included.
+        failures: why attempts in larger company failed, but for a lack of memory.
         encoder_flops: its own, padding in its group included.
         spent: its shares of the time.
         row: its answer in the pool.
@@ -48,8 +50,8 @@ class Job:
     apart: int = 0
     most: int = sys.maxsize
     company: int = 0
-    kept: tuple[int, ...] = ()
-    held: tuple[int, ...] = ()
+    failures: list[str] = field(default_factory=list)
+    observed: Observed | None = None
     encoder_flops: int = 0
     spent: Spent = field(default_factory=Spent)
     row: Row | None = None

@@ -6,13 +6,13 @@ launch hundreds of kernels, which takes longer. Played back, they are launched a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..errors import first_line
+from ..reduction import give_up
 
 Work = Callable[[], Tensor]
 
@@ -49,9 +49,7 @@ class Recorder:
     def give_up(self, reason: str) -> None:
         """Record nothing from now on."""
         self.works = False
-        logging.getLogger(__name__).warning(
-            "decode steps cannot be recorded, so they are launched kernel by kernel: %s", reason
-        )
+        give_up(f"decode steps cannot be recorded, so they are launched kernel by kernel: {reason}")
 
 
 def _captured(work: Work) -> Work:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config import RunConfig
-from ..errors import TranscriptionError
+from ..errors import TranscriptionError, first_line
 from ..flops import PromptLengths
 from ..models.base import Request, SpeechLM
 from ..records import Cost, Hypothesis, Seconds, Segment
@@ -153,7 +153,6 @@ class Runner:
             job.prompt, job.budget = lengths, own.solve(lengths, own.target)
             counts.append(own.counts(job.budget))
             job.stem = runner._stem(job.segment, counts[-1], how)
-            job.company = max(job.company, len(jobs))
             if flops:  # else another task, or an attempt that failed, has paid
                 job.encoder_flops = flops
                 paying.append(job)
@@ -164,8 +163,9 @@ class Runner:
         else:
             parts = ready.embedded, ready.lengths, counts, how, ready.scores, ready.gates
             start = prefill(self.decoder, *parts)
-        for job, kept, held in zip(jobs, start.cache.kept, start.cache.held, strict=True):
-            job.kept, job.held = kept, held
+        for job, observed in zip(jobs, start.observed, strict=True):
+            job.observed = observed
+            job.company = max(job.company, len(jobs))
         self._charge(paying, "encode", encode)
         for job in jobs:
             job.spent.first_token = encode
@@ -199,7 +199,9 @@ class Runner:
             job.spent.decode += seconds / len(jobs)
 
     def gave_up(self, jobs: Sequence[Job]) -> None:
-        """Charge a group for an attempt that failed, up to now."""
+        """Charge a group for an attempt that failed, up to now; nobody stood beside anybody."""
+        for job in jobs:
+            job.company = 0
         self._charge(jobs, "prefill", self.clock.lap())
 
     @torch.inference_mode()
@@ -232,11 +234,16 @@ class Runner:
         found = self._hypothesis(job, answer, tail)
         if LOOP not in found.warnings:
             return found
+        first_token = job.spent.first_token
         try:
             again = self._again(job)
-        except Exception:
+        except Exception as error:
             self.gave_up([job])
-            return self._hypothesis(job, answer, tail)
+            left = self._hypothesis(job, answer, tail)
+            failed = f"repetition_retry_failed:{first_line(error)}"
+            return replace(left, warnings=(*left.warnings, failed))
+        finally:
+            job.spent.first_token = first_token
         # on both sides: against two full attempts the cut is smaller, never below nothing
         paid = {name: getattr(found.cost, name) + getattr(again.cost, name) for name in _TWICE}
         warnings = (*again.warnings, "repetition_retried")

@@ -14,8 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from ..methods import EncoderScores
-from ..reduction import Eviction, ForkedCache, ReducedCache, Reduction, fork, prompt_cache
-from .generate import Decoder, Prefilled, hidden_states
+from ..reduction import (
+    Eviction,
+    ForkedCache,
+    ReducedCache,
+    Reduction,
+    fork,
+    prompt_cache,
+    read,
+    read_prompts,
+)
+from .generate import Decoder, Prefilled
 from .job import Job
 from .prompts import Prompts
 
@@ -86,11 +95,10 @@ def prefill_stems(
     begun = prompt_cache(heads, [kept[n] for n in firsts], how, scores)
     assert isinstance(begun, ReducedCache)
     pairs = zip(firsts, heads, strict=True)
-    hidden_states(decoder, [ready.embedded[n][: head.total] for n, head in pairs], begun)
+    read_prompts(decoder.stack, [ready.embedded[n][: head.total] for n, head in pairs], begun)
     source = {row: number for number, stem in enumerate(stems) for row in stem.rows}
     cache = fork(begun, ready.lengths, [source[n] for n in range(len(source))])
-    logits = decoder.head(_read_on(decoder, ready.embedded, cache)[:, -1]).float()
-    return Prefilled(logits, cache, tuple(row.total for row in cache.rows))
+    return Prefilled.of(decoder, _read_on(decoder, ready.embedded, cache), cache)
 
 
 def _read_on(decoder: Decoder, prompts: Sequence[Tensor], cache: ForkedCache) -> Tensor:
@@ -103,10 +111,5 @@ def _read_on(decoder: Decoder, prompts: Sequence[Tensor], cache: ForkedCache) ->
     embeddings = torch.stack(words)
     column = torch.arange(-width, 0, device=embeddings.device)
     total = torch.tensor([row.total for row in cache.rows], device=embeddings.device)
-    hidden: Tensor = decoder.stack(
-        inputs_embeds=embeddings,
-        position_ids=(total.unsqueeze(1) + column).clamp_min(0),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return hidden
+    position = (total.unsqueeze(1) + column).clamp_min(0)
+    return read(decoder.stack, cache, inputs_embeds=embeddings, position_ids=position)

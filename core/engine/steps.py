@@ -64,9 +64,12 @@ class Steps:
         return step(self._decoder, self._cache, *fed)
 
     def _recorded(self, fed: Fed) -> Callable[[Fed], Tensor] | None:
-        """What plays steps back, believed once it has given what the plain step gives."""
+        """What plays steps back, believed once two have given what two plain steps give.
+
+        One alone would not do: a number of the host that a layer counts up is right once.
+        """
         tails, recorder = self._cache.fixed, self._decoder.recorder
-        if tails is None:
+        if tails is None or tails.steps == tails.room:
             return None
         tokens, position, parents = fed
         held: Fed = tokens.clone(), position.clone(), None if parents is None else parents.clone()
@@ -74,14 +77,23 @@ class Steps:
         def again() -> Tensor:
             return step(self._decoder, self._cache, *held)
 
-        before = tails.saved()
-        expected = again()
-        tails.restore(before)
+        def twice(work: Callable[[], Tensor]) -> Tensor:
+            before, first = tails.saved(), work().clone()
+            tails.steps += 1
+            held[0].copy_((tokens + 1) % first.shape[-1])
+            held[1].add_(1)
+            both = torch.stack([first, work()])
+            tails.steps -= 1
+            tails.restore(before)
+            held[0].copy_(tokens)
+            held[1].copy_(position)
+            return both
+
+        expected = twice(again)
         play = recorder.record(again)
         if play is None:
             return None
-        found = play()
-        tails.restore(before)
+        found = twice(play)
         limit = _TOLERANCE.get(self._cache.layers[0].dtype, _ROUGH_TOLERANCE)
         if not (found - expected).abs().max() <= limit * expected.abs().max():
             recorder.give_up("played back, they give other logits")

@@ -7,18 +7,26 @@ from .cache import PromptCache, ReducedCache, Reduction, Threshold
 from .evicting import EvictedCache, Eviction, prompt_cache
 from .forking import ForkedCache, fork
 from .layers import reducing
+from .observed import Observed
+from .passes import read, read_prompts
+from .proving import give_up, given_up
 from .split import splits
 
 __all__ = [
     "EvictedCache",
     "Eviction",
     "ForkedCache",
+    "Observed",
     "PromptCache",
     "ReducedCache",
     "Reduction",
     "Threshold",
     "fork",
+    "give_up",
+    "given_up",
     "prompt_cache",
+    "read",
+    "read_prompts",
     "reducing",
     "splits",
     "why_not",

@@ -1,8 +1,8 @@
 """Fused attention that also gives the log-sum-exp of every query.
 
 Knows tensors only. torch's public function keeps the log-sum-exp to itself, so its operators are
-called by name. On CUDA one is believed once it has agreed with plain code on that device; where
-none proves right, the plain code goes by a few queries at a time. Memory grows with the sequence,
+called by name. One is believed once it has agreed with plain code on the device; where none proves
+right, the plain code goes by a few queries at a time. Memory grows with the sequence,
 never with its square, but for a mask that has one.
 """
 
@@ -49,7 +49,7 @@ def attend(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     chosen: Attend = _attend_in_chunks
     if query.device.type == "cpu":
-        chosen = _attend_on_cpu
+        chosen = _fastest_on_cpu(query.dtype, query.shape[-1], mask is not None)
     elif query.device.type == "cuda":
         chosen = _fastest(query.device, query.dtype, query.shape[-1], mask is not None)
     return chosen(query, key, value, mask, scale)
@@ -143,6 +143,18 @@ def _attend_efficiently(
         query, key, value, mask, True, 0.0, mask is None, scale=scale
     )[:2]
     return out, lse[..., : query.shape[2]]
+
+
+@cache
+def _fastest_on_cpu(dtype: torch.dtype, head_dim: int, masked: bool) -> Attend:
+    """The fused operator of a CPU for such queries, or plain code if it does not agree with it."""
+    return proven(
+        lambda: _attend_on_cpu,
+        lambda fused: _agrees(fused, torch.device("cpu"), dtype, head_dim, masked),
+        _attend_in_chunks,
+        f"no fused attention {'with a mask ' if masked else ''}on this CPU in"
+        f" {str(dtype).removeprefix('torch.')}: {{reason}}; slower plain code takes its place",
+    )
 
 
 @cache

@@ -7,7 +7,7 @@ itself holds none and several caches can be alive at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,12 +15,12 @@ from torch import Tensor
 from transformers import Cache
 
 from ..flops import PromptLengths
-from ..merge import Plan
 from ..methods import EncoderScores, Method, ThresholdMethod
-from .columns import AudioColumns
 from .fixed import FixedLayer, FixedTails
 from .growing import GrowingLayer
+from .layout import PromptState
 from .masks import Masks, Tails
+from .observed import Counts, Made, Observed, check, counted
 from .spans import shared
 
 
@@ -60,107 +60,6 @@ class Reduction:
     threshold: Threshold | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PromptState:
-    """The right-aligned batch of prompts as one layer sees it.
-
-    Attributes:
-        rows: token counts of each row in this layer.
-        origin: column of the unreduced prompt whose position each token has, (batch, width); None
-            while every token stands where it stood, right-aligned.
-        sizes: original tokens that each token stands for, (batch, width), float32; None while all
-            are 1.
-    """
-
-    rows: tuple[PromptLengths, ...]
-    origin: Tensor | None = None
-    sizes: Tensor | None = None
-
-    @property
-    def width(self) -> int:
-        """Columns of the batch."""
-        return max(row.total for row in self.rows)
-
-    @property
-    def columns(self) -> AudioColumns:
-        """Where the audio stands."""
-        pad = tuple(self.width - row.total for row in self.rows)
-        start = tuple(p + row.before for p, row in zip(pad, self.rows, strict=True))
-        gaps = tuple(row.gaps for row in self.rows)
-        return AudioColumns(
-            start, tuple(row.audio for row in self.rows), pad, gaps if any(gaps) else ()
-        )
-
-    def sizes_on(self, device: torch.device) -> Tensor:
-        """`sizes`, written out where all are 1."""
-        if self.sizes is None:
-            return torch.ones(len(self.rows), self.width, device=device)
-        return self.sizes.to(device)
-
-    def merged(
-        self,
-        plan: Plan,
-        rows: tuple[PromptLengths, ...],
-        keep_positions: bool,
-        device: torch.device,
-    ) -> PromptState:
-        """The batch after `plan` was applied to its audio, which leaves `rows`."""
-        columns, sizes = self.columns, self.sizes_on(device)
-        after = PromptState(rows)
-        sizes = self.splice(sizes, plan.total(columns.gather(sizes, 1)), after)
-        if not keep_positions:
-            return replace(after, sizes=sizes)
-        origin = self.origin
-        if origin is None:
-            origin = torch.arange(self.width, device=device).expand(len(rows), -1)
-        origin = origin.to(device)
-        origin = self.splice(origin, plan.first(columns.gather(origin, 1)), after)
-        return replace(after, origin=origin, sizes=sizes)
-
-    def splice(self, values: Tensor, audio: Tensor, after: PromptState) -> Tensor:
-        """Put new audio values between the old text values, right-aligned.
-
-        Args:
-            values: (batch, width, ...).
-            audio: (batch, audio of `after`, ...), rows padded on the right.
-            after: the shape that comes out.
-
-        Returns:
-            (batch, width of `after`, ...); what stands in the left padding is unspecified.
-        """
-        row = self.rows[0]
-        if len(set(after.rows)) == len(set(self.rows)) == 1 and not row.gaps:
-            head, tail = values[:, : row.before], values[:, row.before + row.audio :]
-            return torch.cat([head, audio, tail], dim=1)
-        index = self._sources(after, values.device)
-        index = index.view(*index.shape, *[1] * (values.ndim - 2))
-        index = index.expand(-1, -1, *values.shape[2:])
-        return torch.cat([values, audio], dim=1).gather(1, index)
-
-    def _sources(self, after: PromptState, device: torch.device) -> Tensor:
-        """Column of [old batch, new audio] that each column of `after` takes."""
-        old, new = self.columns, after.columns
-        pad, before, kept, shift = (
-            torch.tensor(counts, device=device).unsqueeze(1)
-            for counts in (
-                new.pad,
-                [row.before for row in after.rows],
-                new.length,
-                [was - now for was, now in zip(old.pad, new.pad, strict=True)],
-            )
-        )
-        column = torch.arange(after.width, device=device)
-        inside = column - pad - before
-        source = torch.where(inside < 0, column + shift, self.width + inside)
-        passed = torch.zeros_like(kept)
-        for (was, _), (first, text) in zip(old.each_gap(device), new.each_gap(device), strict=True):
-            begin, end = first + passed, first + passed + text
-            behind = torch.where(inside < end, column + shift + was - first, source - text)
-            source, passed = torch.where(inside < begin, source, behind), end - first
-        source = torch.where(inside >= kept + passed, column + self.width - after.width, source)
-        return source.masked_fill(column < pad, 0)
-
-
 class PromptCache(Cache):  # type: ignore[misc]
     """Per-layer KV cache of a batch of prompts, each held once, whatever the number of beams.
 
@@ -169,6 +68,8 @@ class PromptCache(Cache):  # type: ignore[misc]
         state: the batch as the next layer of the prefill sees it.
         prompts: the batch as each prefilled layer holds it.
         masks: the masks that its layers ask for.
+        visited: layers that the pass under way has come to.
+        made: what the plans of the prefill made.
         beams: decode rows per prompt row; 0 until the prompts are complete.
         fixed: where generated tokens go if their memory is not to move, see `fix`.
         configs: see `decoding.attending_by`.
@@ -185,6 +86,8 @@ class PromptCache(Cache):  # type: ignore[misc]
         self.state = PromptState(self.rows)
         self.prompts: list[PromptState] = []
         self.masks = Masks(size_bias)
+        self.visited: list[int] = []
+        self.made: list[Made] = []
         self.beams = 0
         self.fixed: FixedTails | None = None
         self.configs: dict[int, Any] = {}
@@ -231,6 +134,34 @@ class PromptCache(Cache):  # type: ignore[misc]
         """Slots that each row's generated tokens take in every layer."""
         return max((layer.tail for layer in self.layers), default=0)
 
+    def width(self, layer: int) -> int:
+        """Slots that this layer is to have: of the prompts, and of what was generated since."""
+        behind = 0 if self.fixed is not None else self.masks.steps * self.beams
+        return self.seen_by(layer).width + behind
+
+    def _held(self, planned: Sequence[Counts]) -> list[Counts]:
+        """Audio tokens of each row in each layer, from the slots that are there.
+
+        Args:
+            planned: what it should be.
+
+        Raises:
+            ReductionError: it is not.
+        """
+        found: list[list[int]] = [[] for _ in self.rows]
+        for index, layer in enumerate(self.layers):
+            pad = self.seen_by(index).columns.pad
+            for row, before in enumerate(pad):
+                left = layer.keys.shape[2] - before - self.rows[row].text
+                check(index, planned[row][index], left)
+                found[row].append(left)
+        return [tuple(row) for row in found]
+
+    @property
+    def _slot_bytes(self) -> Counts:
+        """See `Observed.slot_bytes`."""
+        return tuple(_slot_bytes(layer.keys) + _slot_bytes(layer.values) for layer in self.layers)
+
 
 class ReducedCache(PromptCache):
     """Cache of prompts that are reduced while the decoder prefills them.
@@ -244,6 +175,7 @@ class ReducedCache(PromptCache):
             threshold's place they are known once the prefill has passed it.
         last_position: whether only the last position's output is wanted of the prefill (see
             `last.shortens`); said by whoever runs it.
+        shortened: whether the last layer ran for that position only.
     """
 
     def __init__(
@@ -257,7 +189,7 @@ class ReducedCache(PromptCache):
         self.reduction = reduction
         self.encoder = encoder
         self.kept = tuple(tuple(row) for row in kept)
-        self.last_position = False
+        self.last_position = self.shortened = False
 
     @property
     def reduces(self) -> bool:
@@ -300,7 +232,29 @@ class ReducedCache(PromptCache):
             for row, count in zip(self.kept, left, strict=True)
         )
 
-    @property
-    def held(self) -> tuple[tuple[int, ...], ...]:
-        """Audio tokens of each row in each layer's cache."""
-        return tuple(row[:-1] for row in self.kept)
+    def observed(self) -> list[Observed]:
+        """What became of each row; after the prefill, before anything else.
+
+        Raises:
+            ReductionError: something else than planned.
+        """
+        left = counted(self.made, self.kept)
+        held = self._held([row[:-1] for row in self.kept])
+        return [self._row(*one) for one in zip(self.rows, self.kept, held, left, strict=True)]
+
+    def _row(
+        self, row: PromptLengths, planned: Counts, held: Counts, left: dict[int, int]
+    ) -> Observed:
+        kept, now = [], row.audio
+        for place, asked in enumerate(planned):
+            now = left.get(place, now)
+            if place == len(held) and self.shortened:
+                now = asked
+            check(place - 1, asked, now)
+            kept.append(now)
+        return Observed(tuple(kept), held, self._slot_bytes)
+
+
+def _slot_bytes(states: Tensor) -> int:
+    """Bytes of one slot of one row of (rows, heads, slots, head_dim)."""
+    return states.shape[1] * states.shape[3] * states.element_size()

@@ -8,67 +8,81 @@ generated has a fixed place, the kernel takes it apart from the prompt (see `spl
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .cache import ReducedCache
+from ..errors import ReductionError
+from .cache import PromptCache
+from .call import LayerCall
 
 SHARED = "fastadasp_shared"
 SPLIT = "fastadasp_split"
 
 
-def decode_layer(
-    layer: Any,
-    plain: Callable[..., Tensor],
-    index: int,
-    hidden: Tensor,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Tensor:
+def decode_layer(call: LayerCall, cache: PromptCache) -> Tensor:
     """One new token in each decode row, (rows * beams, 1, hidden), through one layer."""
-    cache: ReducedCache = kwargs["past_key_values"]
+    state, attention = cache.seen_by(call.index), call.layer.self_attn
     if cache.fixed is not None:
-        kwargs["attention_mask"] = cache.masks.prompt(cache.seen_by(index), hidden)
-        with attending_by(layer.self_attn, SPLIT, cache.configs):
-            return plain(hidden, *args, behind=cache.layers[index].behind, **kwargs)
-    kwargs["attention_mask"] = cache.masks.decode(cache.seen_by(index), hidden)
+        call.hand("attention_mask", cache.masks.prompt(state, call.hidden))
+        with attending_by(attention, SPLIT, cache.configs) as taken:
+            return call.plain(behind=cache.layers[call.index].behind, taken=taken)
+    call.hand("attention_mask", cache.masks.decode(state, call.hidden))
     if cache.beams == 1:
-        return plain(hidden, *args, **kwargs)
-    with attending_by(layer.self_attn, SHARED, cache.configs):
-        return plain(hidden, *args, **kwargs)
+        return call.plain()
+    with attending_by(attention, SHARED, cache.configs) as taken:
+        return call.plain(taken=taken)
 
 
 @contextmanager
-def attending_by(attention: Any, backend: str, kept: dict[int, Any]) -> Iterator[None]:
+def attending_by(attention: Any, backend: str, kept: dict[int, Any]) -> Iterator[list[str]]:
     """Give one attention module another backend through a copy of its config.
 
     Args:
         attention: the module; it is left as it was.
         backend: name in transformers' `AttentionInterface`.
         kept: copies made before, by the module's identity: a copy takes longer than the swap.
+
+    Yields:
+        A list for the backend's keyword `taken`, to which it adds its name.
+
+    Raises:
+        ReductionError: the module went by another backend.
     """
-    plain = attention.config
+    plain, taken = attention.config, list[str]()
     if id(attention) not in kept:
-        kept[id(attention)] = copy.copy(plain)
-        kept[id(attention)]._attn_implementation_internal = backend
+        kept[id(attention)] = _with_backend(plain, backend)
     attention.config = kept[id(attention)]
     try:
-        yield
+        yield taken
     finally:
         attention.config = plain
+    if taken != [backend]:
+        raise ReductionError(
+            f"{type(attention).__name__} does not attend as its config says, so its prompts cannot"
+            " be reduced here; install the transformers that fastadasp asks for (fastadasp doctor)"
+        )
 
 
-def shared_attention(
+def _with_backend(config: Any, backend: str) -> Any:
+    """A copy of a config that names this backend; parts that it shares with others are not told."""
+    named = copy.copy(config)
+    named._attn_implementation = {"": backend}
+    return named
+
+
+def shared_attention(  # noqa: PLR0913
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    *,
+    taken: list[str],
     **__: Any,
 ) -> tuple[Tensor, None]:
     """Attention backend of a decode step with several beams, in the form transformers calls it.
@@ -79,10 +93,23 @@ def shared_attention(
         key, value: (rows, kv_heads, slots, head_dim).
         attention_mask: additive, (rows, 1, beams, slots).
         scaling: factor on the scores.
+        taken: see `attending_by`.
 
     Returns:
         (rows * beams, 1, heads, head_dim), and no weights.
     """
+    taken.append(SHARED)
+    return attend_shared(query, key, value, attention_mask, scaling), None
+
+
+def attend_shared(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+) -> Tensor:
+    """See `shared_attention`: (rows * beams, 1, heads, head_dim)."""
     rows, kv_heads, width = key.shape[0], key.shape[1], key.shape[3]
     beams, heads = query.shape[0] // rows, query.shape[1]
     groups = heads // kv_heads
@@ -95,4 +122,4 @@ def shared_attention(
         folded, key, value, attn_mask=attention_mask, scale=scaling
     )
     mixed = mixed.view(rows, kv_heads, beams, groups, width).transpose(1, 2)
-    return mixed.reshape(rows * beams, 1, heads, width), None
+    return mixed.reshape(rows * beams, 1, heads, width)

@@ -6,18 +6,22 @@ whole. What stays is copied out; the buffers of the full length are freed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
+from ..errors import ReductionError
 from ..evict import CachePlan
 from ..flops import PromptLengths
 from ..methods import CacheMethod, CacheView, EncoderScores
-from .cache import PromptCache, PromptState, ReducedCache, Reduction
+from .cache import PromptCache, ReducedCache, Reduction
+from .call import LayerCall
 from .collecting import COLLECTING, Collected
 from .decoding import attending_by
+from .layout import PromptState
+from .observed import Made, Observed, counted
 from .spans import Spans, shared
 
 
@@ -82,7 +86,9 @@ class EvictedCache(PromptCache):
         view = spans.cache_view(CacheView(self.rows, received, layer.device), kept)
         found = self.eviction.method.plan(view, kept)
         if found.kept != kept:
-            raise ValueError(f"the method kept {found.kept} keys where {kept} were asked for")
+            raise ReductionError(f"the method kept {found.kept} keys where {kept} were asked for")
+        each = tuple(len(row.spans) for row in self.rows)
+        self.made.append(Made(len(self.prompts) + 1, found.made(), each))
         plan = spans.cache_plan(found)
         # layers that hold equally many share a state, and with it the masks
         after = self._states.setdefault(plan.kept, PromptState(spans.left(kept)))
@@ -92,6 +98,16 @@ class EvictedCache(PromptCache):
     def keep_all(self) -> None:
         """Leave the layer that was filled last as it is."""
         self.prompts.append(self.state)
+
+    def observed(self) -> list[Observed]:
+        """What became of each row, see `ReducedCache.observed`."""
+        rows = zip(self.rows, self.held, strict=True)
+        counted(self.made, [(row.audio, *held) for row, held in rows])
+        held = self._held(self.held)
+        return [
+            Observed(kept, slots, self._slot_bytes)
+            for kept, slots in zip(self.kept, held, strict=True)
+        ]
 
     def _left(self, states: Tensor, plan: CachePlan, after: PromptState) -> Tensor:
         """What stays of (rows, kv_heads, width, head_dim), right-aligned as `after` says."""
@@ -122,22 +138,15 @@ def prompt_cache(
     return cache
 
 
-def evicting_layer(
-    layer: Any,
-    plain: Callable[..., Tensor],
-    hidden: Tensor,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Tensor:
+def evicting_layer(call: LayerCall, cache: EvictedCache) -> Tensor:
     """A layer of a prefill, whole: (batch, width, hidden); then its cache is cut."""
-    cache: EvictedCache = kwargs["past_key_values"]
-    kwargs["attention_mask"] = cache.masks.prefill(cache.state, hidden)
+    call.hand("attention_mask", cache.masks.prefill(cache.state, call.hidden))
     if cache.wanted == cache.state.columns.length:
-        output = plain(hidden, *args, **kwargs)
+        output = call.plain()
         cache.keep_all()
         return output
     collected = Collected(cache.state.columns, None, cache.eviction.method.needs)
-    with attending_by(layer.self_attn, COLLECTING, {}):
-        output = plain(hidden, *args, collected=collected, **kwargs)
+    with attending_by(call.layer.self_attn, COLLECTING, {}) as taken:
+        output = call.plain(collected=collected, taken=taken)
     cache.evict(None if collected.sums is None else collected.sums())
     return output

@@ -8,7 +8,7 @@ another has the end of its beginning in the first of these columns, and what it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ..flops import PromptLengths
-from .cache import PromptState, ReducedCache, Reduction
+from .cache import ReducedCache, Reduction
+from .call import LayerCall
 from .growing import SPARE, GrowingLayer
+from .layout import PromptState
 
 
 class ForkedCache(ReducedCache):
@@ -73,6 +75,7 @@ def fork(
     held = beginnings.seen_by(0)
     words = [row.after - held.rows[n].after for row, n in zip(rows, source, strict=True)]
     cache = ForkedCache(rows, [beginnings.kept[n] for n in source], beginnings.reduction, words)
+    cache.made = [made.of(source) for made in beginnings.made]
     left = [replace(held.rows[n], after=row.after) for row, n in zip(rows, source, strict=True)]
     cache.state = PromptState(tuple(left))
     place = _Place(tuple(source), cache.words, cache.state.width)
@@ -142,10 +145,7 @@ class _Unread(GrowingLayer):
         return self.keys, self.values
 
 
-def unread_layer(
-    plain: Callable[..., Tensor], hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Tensor:
+def unread_layer(call: LayerCall, cache: ForkedCache) -> Tensor:
     """The last columns of a prefill, (rows, columns, hidden), through one layer."""
-    cache: ForkedCache = kwargs["past_key_values"]
-    kwargs["attention_mask"] = cache.unread(hidden)
-    return plain(hidden, *args, **kwargs)
+    call.hand("attention_mask", cache.unread(call.hidden))
+    return call.plain()

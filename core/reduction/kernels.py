@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .columns import AudioColumns
+from .layout import AudioColumns
 
 _LOG2E = tl.constexpr(math.log2(math.e))
 

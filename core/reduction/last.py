@@ -8,13 +8,14 @@ order than one of thousands. A cache that removes nothing therefore takes no par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from .cache import ReducedCache
+from .call import LayerCall
 from .decoding import attending_by
 
 SKIPPED = "fastadasp_skipped"
@@ -34,49 +35,41 @@ def shortens(layer: Any, cache: ReducedCache, index: int) -> bool:
     return last and apart and stays
 
 
-def last_layer(
-    layer: Any,
-    plain: Callable[..., Tensor],
-    hidden: Tensor,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Tensor:
+def last_layer(call: LayerCall, cache: ReducedCache) -> Tensor:
     """Keys and values of (batch, width, hidden), then the layer's output for the last column.
 
     Args:
-        layer: of the form x + attn(norm(x)), then x + mlp(norm(x)).
-        plain: its own forward.
-        hidden: states that enter it.
-        args, kwargs: of its forward; the position embeddings are those of `hidden`.
+        call: of a layer of the form x + attn(norm(x)), then x + mlp(norm(x)); its position
+            embeddings are those of its states.
+        cache: of the prefill.
 
     Returns:
         (batch, 1, hidden).
     """
-    cache: ReducedCache = kwargs["past_key_values"]
+    layer, embeddings = call.layer, call.take("position_embeddings")
     earlier, last = (
-        {**kwargs, "position_embeddings": tuple(part[:, columns] for part in _embeddings(kwargs))}
+        {**call.kwargs, "position_embeddings": tuple(part[:, columns] for part in embeddings)}
         for columns in (slice(None, -1), slice(-1, None))
     )
+    call.take("attention_mask")
     earlier["attention_mask"] = None
-    with _keys_and_values_only(layer.self_attn):
-        layer.self_attn(hidden_states=layer.input_layernorm(hidden[:, :-1]), **earlier)
-    last["attention_mask"] = cache.masks.prompt(cache.state, hidden)
-    return plain(hidden[:, -1:], *args, **last)
-
-
-def _embeddings(kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    found: tuple[Tensor, Tensor] = kwargs["position_embeddings"]
-    return found
+    with _keys_and_values_only(layer.self_attn) as taken:
+        layer.self_attn(
+            hidden_states=layer.input_layernorm(call.hidden[:, :-1]), taken=taken, **earlier
+        )
+    last["attention_mask"] = cache.masks.prompt(cache.state, call.hidden)
+    cache.shortened = True
+    return call.forward(call.hidden[:, -1:], *call.args, **last)
 
 
 @contextmanager
-def _keys_and_values_only(attention: Any) -> Iterator[None]:
-    """Let an attention module fill its cache and do none of the rest."""
+def _keys_and_values_only(attention: Any) -> Iterator[list[str]]:
+    """Let an attention module fill its cache and do none of the rest; see `attending_by`."""
     with ExitStack() as stack:
-        stack.enter_context(attending_by(attention, SKIPPED, {}))
+        taken = stack.enter_context(attending_by(attention, SKIPPED, {}))
         for projection in (attention.q_proj, attention.o_proj):
             stack.enter_context(_standing_in(projection))
-        yield
+        yield taken
 
 
 @contextmanager
@@ -96,7 +89,10 @@ def _standing_in(projection: Any) -> Iterator[None]:
             projection.forward = before
 
 
-def skipped_attention(module: nn.Module, query: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
+def skipped_attention(
+    module: nn.Module, query: Tensor, *_: Any, taken: list[str], **__: Any
+) -> tuple[Tensor, None]:
     """Attention backend that mixes nothing: zeros, (batch, queries, heads, head_dim)."""
+    taken.append(SKIPPED)
     batch, heads, queries, width = query.shape
     return query.new_zeros(()).expand(batch, queries, heads, width), None

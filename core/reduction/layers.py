@@ -18,16 +18,20 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from ..errors import ReductionError
 from ..merge import Plan
 from ..methods import AudioView
 from ..placing import home, spread
-from .cache import PromptCache, PromptState, ReducedCache
+from .cache import PromptCache, ReducedCache
+from .call import LayerCall
 from .collecting import COLLECTING, Collected, collecting_attention
 from .decoding import SHARED, SPLIT, attending_by, decode_layer, shared_attention
 from .evicting import EvictedCache, evicting_layer
 from .forking import ForkedCache, unread_layer
 from .last import SKIPPED, last_layer, shortens, skipped_attention
+from .layout import PromptState
 from .masks import log_sizes
+from .observed import Made
 from .spans import Spans
 from .split import split_attention
 
@@ -63,61 +67,58 @@ def reducing(decoder: Any) -> Iterator[None]:
 
 def _forward(
     layer: Any,
-    plain: Callable[..., Tensor],
+    forward: Callable[..., Tensor],
     index: int,
     hidden_states: Tensor,
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
     """What a decoder layer does inside `reducing`."""
-    cache = kwargs.get("past_key_values")
-    if isinstance(cache, PromptCache) and spread(layer):
-        hidden_states = _brought(layer, hidden_states, kwargs)
-    if isinstance(cache, PromptCache) and cache.beams:
-        return decode_layer(layer, plain, index, hidden_states, args, kwargs)
+    call = LayerCall(layer, forward, index, hidden_states, args, kwargs)
+    # known by its type: the keyword is the model's own affair, and has changed before
+    cache = next((one for one in (*kwargs.values(), *args) if isinstance(one, PromptCache)), None)
+    if cache is None:
+        return call.plain()
+    cache.visited.append(index)
+    if spread(layer):
+        _bring(call)
+    if cache.beams:
+        return decode_layer(call, cache)
     if isinstance(cache, ForkedCache):
-        return unread_layer(plain, hidden_states, args, kwargs)
+        return unread_layer(call, cache)
     if isinstance(cache, EvictedCache) and cache.reduces:
-        return evicting_layer(layer, plain, hidden_states, args, kwargs)
+        return evicting_layer(call, cache)
     if isinstance(cache, ReducedCache) and cache.reduces:
-        return _reducing_layer(layer, plain, index, hidden_states, args, kwargs)
-    return plain(hidden_states, *args, **kwargs)
+        return _reducing_layer(call, cache)
+    return call.plain()
 
 
-def _brought(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+def _bring(call: LayerCall) -> None:
     """What the layer before left on another device, for a model that is spread over several."""
-    device = home(layer)
-    embeddings = kwargs["position_embeddings"]
-    kwargs["position_embeddings"] = tuple(part.to(device) for part in embeddings)
-    return hidden.to(device)
+    device = home(call.layer)
+    embeddings = call.take("position_embeddings")
+    call.hand("position_embeddings", tuple(part.to(device) for part in embeddings))
+    call.hidden = call.hidden.to(device)
 
 
-def _reducing_layer(
-    layer: Any,
-    plain: Callable[..., Tensor],
-    index: int,
-    hidden_states: Tensor,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Tensor:
+def _reducing_layer(call: LayerCall, cache: ReducedCache) -> Tensor:
     """A layer of a prefill some of whose audio tokens go."""
-    cache: ReducedCache = kwargs["past_key_values"]
-    if index == 0 and cache.acts:
-        hidden_states = _merge(hidden_states, _input_view(hidden_states, cache), cache)
+    if call.index == 0 and cache.acts:
+        call.hidden = _merge(call.hidden, _input_view(call.hidden, cache), cache)
     state = cache.state
     cache.prompts.append(state)
-    kwargs["position_embeddings"] = _rotary(kwargs["position_embeddings"], state)
-    if shortens(layer, cache, index):
-        return last_layer(layer, plain, hidden_states, args, kwargs)
-    mask = kwargs["attention_mask"] = cache.masks.prefill(state, hidden_states)
+    call.hand("position_embeddings", _rotary(call.take("position_embeddings"), state))
+    if shortens(call.layer, cache, call.index):
+        return last_layer(call, cache)
+    mask = cache.masks.prefill(state, call.hidden)
+    call.hand("attention_mask", mask)
     if cache.acts:
-        return _merging_layer(layer, hidden_states, kwargs)
-    bias = _bias(cache, hidden_states)
+        return _merging_layer(call, cache)
+    bias = _bias(cache, call.hidden)
     if mask is not None or bias is None:
-        return plain(hidden_states, *args, **kwargs)
-    with attending_by(layer.self_attn, COLLECTING, {}):
-        collected = Collected(state.columns, bias, frozenset())
-        return plain(hidden_states, *args, collected=collected, **kwargs)
+        return call.plain()
+    with attending_by(call.layer.self_attn, COLLECTING, {}) as taken:
+        return call.plain(collected=Collected(state.columns, bias, frozenset()), taken=taken)
 
 
 def _bias(cache: ReducedCache, like: Tensor) -> Tensor | None:
@@ -125,25 +126,26 @@ def _bias(cache: ReducedCache, like: Tensor) -> Tensor | None:
     return log_sizes(cache.state, like.device) if cache.reduction.size_bias else None
 
 
-def _merging_layer(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> Tensor:
+def _merging_layer(call: LayerCall, cache: ReducedCache) -> Tensor:
     """A layer of the form x + attn(norm(x)), then x + mlp(norm(x)), with a merge in between."""
+    layer = call.layer
     scale = getattr(layer, "residual_multiplier", 1.0)
-    hidden = _attended_and_merged(layer, hidden, kwargs, scale)
+    hidden = _attended_and_merged(call, cache, scale)
     updated: Tensor = layer.mlp(layer.post_attention_layernorm(hidden))
     output: Tensor = hidden + (updated if scale == 1.0 else updated * scale)
     return output
 
 
-def _attended_and_merged(
-    layer: Any, hidden: Tensor, kwargs: dict[str, Any], scale: float
-) -> Tensor:
+def _attended_and_merged(call: LayerCall, cache: ReducedCache, scale: float) -> Tensor:
     """The first half of `_merging_layer`; queries and scores are gone when it ends."""
-    cache: ReducedCache = kwargs["past_key_values"]
-    state = cache.state
+    layer, hidden, state = call.layer, call.hidden, cache.state
     collected = Collected(state.columns, _bias(cache, hidden), cache.reduction.method.needs)
-    with attending_by(layer.self_attn, COLLECTING, {}):
+    with attending_by(layer.self_attn, COLLECTING, {}) as taken:
         attended, _ = layer.self_attn(
-            hidden_states=layer.input_layernorm(hidden), collected=collected, **kwargs
+            hidden_states=layer.input_layernorm(hidden),
+            collected=collected,
+            taken=taken,
+            **call.kwargs,
         )
     hidden = hidden + (attended if scale == 1.0 else attended * scale)
     return _merge(hidden, _layer_view(hidden, collected, state), cache)
@@ -153,6 +155,8 @@ def _merge(hidden: Tensor, view: AudioView, cache: ReducedCache) -> Tensor:
     """Merge the audio rows of `hidden` and move the cache's state on."""
     state, spans = cache.state, Spans(cache.state.rows)
     found = _plan(spans.view(view), cache)
+    each = tuple(len(row.spans) for row in state.rows)
+    cache.made.append(Made(len(cache.prompts), found.made(), each))
     plan, rows = spans.plan(found), spans.left(found.kept)
     if cache.decides:
         cache.settle(plan.kept)
@@ -168,7 +172,9 @@ def _plan(view: AudioView, cache: ReducedCache) -> Plan:
     kept = cache.wanted
     plan = cache.reduction.method.plan(view, kept)
     if plan.kept != kept:
-        raise ValueError(f"the method kept {plan.kept} audio tokens where {kept} were asked for")
+        raise ReductionError(
+            f"the method kept {plan.kept} audio tokens where {kept} were asked for"
+        )
     return plan
 
 

@@ -6,13 +6,10 @@ them, so that every attention backend reads them alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .cache import PromptState
+from .layout import PromptState
 
 
 class Tails:
@@ -58,6 +55,11 @@ class Masks:
         self._prefill: tuple[PromptState, torch.device, Tensor | None] | None = None
         self._prompts: dict[tuple[int, torch.device], Tensor | None] = {}
         self._steps: dict[tuple[int, torch.device], Tensor | None] = {}
+
+    @property
+    def steps(self) -> int:
+        """Tokens generated so far, the one under way included."""
+        return 0 if self._tails is None else self._tails.steps
 
     def begin(self, tails: Tails) -> None:
         """The prompts are complete: their causal masks go, the largest thing kept here."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -41,15 +40,25 @@ def proven(
     # whatever a compiler or a driver may raise: the plain code needs neither
     except Exception as error:
         reason = first_line(error)
-    _warn(failed.format(reason=reason))
+    give_up(failed.format(reason=reason))
     return plain
+
+
+def give_up(text: str) -> None:
+    """Say, once, that fast code is not used, and why; `given_up` goes on saying it."""
+    if text not in _given_up:
+        _given_up.append(text)
+        logging.getLogger(__name__).warning(text)
+
+
+def given_up() -> tuple[str, ...]:
+    """What this process does by slower plain code, for records to tell."""
+    return tuple(_given_up)
+
+
+_given_up: list[str] = []
 
 
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return find_spec("triton") is not None
-
-
-@cache
-def _warn(text: str) -> None:
-    logging.getLogger(__name__).warning(text)

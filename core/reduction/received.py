@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..flops import SAMPLE_EVERY
 from . import scores
-from .columns import AudioColumns
+from .layout import AudioColumns
 from .proving import has_triton, proven
 
 Pass = Callable[..., Tensor]

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..flops import PromptLengths
-from .cache import PromptState, ReducedCache
+from .cache import ReducedCache
 from .growing import GrowingLayer
+from .layout import PromptState
 
 Part = tuple[PromptState, Sequence[int], int]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..flops import SCORE_CHUNK
-from .columns import AudioColumns
+from .layout import AudioColumns
 
 _TILE = 2**19  # scores, 2 MiB: what the caches of two cores hold
 _NARROWEST = 128  # columns: below, a step does too little

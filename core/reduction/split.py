@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .decoding import shared_attention
+from .decoding import SPLIT, attend_shared
 from .fixed import Behind, FixedTails
 from .growing import GrowingLayer
 from .proving import has_triton, proven
@@ -43,9 +43,11 @@ def split_attention(  # noqa: PLR0913
     scaling: float | None = None,
     *,
     behind: Behind,
+    taken: list[str],
     **__: Any,
 ) -> tuple[Tensor, None]:
     """Attention backend of a decode step, in the form transformers calls it; see `attend_split`."""
+    taken.append(SPLIT)
     width = query.shape[-1]
     attend = _fastest(query.device, query.dtype, width)
     scale = width**-0.5 if scaling is None else scaling
@@ -74,7 +76,7 @@ def attend_split(
         bias = query.new_zeros(1, 1, 1, key.shape[2])
     prompt = bias.expand(len(key), 1, shown.shape[2], -1)
     mask = torch.cat([prompt, shown], -1)
-    return shared_attention(nn.Identity(), query, keys, values, mask, scale)[0]
+    return attend_shared(query, keys, values, mask, scale)
 
 
 @cache

@@ -43,7 +43,7 @@ class CostRow:
             beginning of its batch, the longest is given.
         tokens_per_s: generated tokens per second of decoding.
         generated: tokens.
-        audio_in, audio_kept: audio tokens before and after the last layer.
+        audio_in, audio_kept: audio tokens of the prompt, and those that entered the last layer.
         prefill_flops, decode_flops, encoder_flops: summed over segments.
         kv_bytes: KV cache at the end of decoding, of the segment that has most.
         peak_bytes: most memory held meanwhile by the process or, on CUDA, the device; None where

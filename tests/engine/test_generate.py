@@ -24,11 +24,15 @@ ROW = PromptLengths(1, 0, 0)
 class Tables(nn.Module):
     """A decoder whose logits are table[row][position, last token]; one table serves all rows."""
 
+    layers = ()
+
     def __init__(self, tables: list[Tensor]) -> None:
         super().__init__()
         self.tables = torch.stack(tables)
 
-    def forward(self, inputs_embeds: Tensor, position_ids: Tensor, **_: Any) -> Any:
+    def forward(
+        self, inputs_embeds: Tensor, position_ids: Tensor, cache: Any, use_cache: bool
+    ) -> Any:
         token, position = inputs_embeds[:, 0].long(), position_ids[:, 0]
         row = torch.arange(len(token)) * len(self.tables) // len(token)
         return SimpleNamespace(last_hidden_state=self.tables[row, position, token].unsqueeze(1))

@@ -107,7 +107,8 @@ class PromptAwareLlama(LlamaModel):  # type: ignore[misc]
                 several beams continue a row, they stand one after the other.
         """
         if gates is None:
-            gates = getattr(kwargs.get("past_key_values"), "gates", None)
+            brought = (getattr(one, "gates", None) for one in kwargs.values())
+            gates = next((one for one in brought if one is not None), None)
         if gates is not None:
             read = kwargs.get("inputs_embeds", kwargs.get("input_ids"))
             beams = len(read if read is not None else args[0]) // len(gates)
