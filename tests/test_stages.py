@@ -89,7 +89,9 @@ def test_the_decoder_is_a_process_apart(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_features_are_made_while_reading(tmp_path: Path) -> None:
     read = Rooms().reader(resolve(segment="fixed", chunk_length=2.0), model())
-    for piece in read(tone(tmp_path / "a.wav", 5.0), lambda: None):
+    pieces = list(read(tone(tmp_path / "a.wav", 5.0), lambda: None))
+    assert len(pieces) == 3
+    for piece in pieces:
         assert piece.features == (pytest.approx(np.abs(piece.samples).max()),)
 
 
