@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from ..records import Seconds, Transcript
 from .cues import cues
-from .files import replace_file
+from .files import check_inside, is_plain, replace_file
 
 
 def srt(record: Transcript) -> str:
@@ -105,13 +105,14 @@ class SideFiles:
         """Write every format of `record`, each file whole or not at all."""
         self.expect([record.id])
         for path, text in self._files(record):
+            check_inside(path, self._folder)
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, text.encode())
 
     def missing(self, recording_id: str, task: str) -> bool:
         """Whether a file of this recording and task is not there."""
         self.expect([recording_id])
-        return not all(self.path(recording_id, task, name).exists() for name in self._formats)
+        return not all(is_plain(self.path(recording_id, task, name)) for name in self._formats)
 
     def path(self, recording_id: str, task: str, extension: str) -> Path:
         """Where one side file lies."""
