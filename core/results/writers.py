@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 from ..records import Seconds, Transcript
 from .cues import cues
@@ -128,10 +130,10 @@ class SideFiles:
             yield self.path(record.id, record.task, name), WRITERS[name](record)
 
 
-def _inside(recording_id: str) -> str:
+def _inside(recording_id: str, flavour: ModuleType = os.path) -> str:
     """The id as a path that cannot leave the output folder."""
-    parts = (part for part in PurePosixPath(recording_id).parts if part not in ("/", "..", "."))
-    return "/".join(parts)
+    places = PurePosixPath(flavour.splitdrive(recording_id)[1].replace(flavour.sep, "/")).parts
+    return "/".join(part for part in places if part not in ("/", "..", "."))
 
 
 def _short(part: str) -> str:

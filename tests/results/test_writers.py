@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import ntpath
+import posixpath
 import re
 from html import unescape
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from core.records import Span
 from core.results import files
-from core.results.writers import WRITERS, SideFiles
+from core.results.writers import WRITERS, SideFiles, _inside
 from tests.samples import failed, record
 
 LATE = record(segments=(Span(3661.0015, 3662.25, "a --> b\tc\nd"), Span(3663.0, 3664.0, "")))
@@ -113,6 +115,12 @@ def test_an_id_cannot_leave_the_folder(tmp_path: Path) -> None:
     for name in ("../../a.wav", "/abs/b.wav", ".."):
         side.write(record(name))
     assert names(tmp_path) == ["out/a.txt", "out/abs/b.txt", "out/recording.txt"]
+
+
+def test_an_id_cannot_leave_the_folder_on_windows() -> None:
+    for name in ("C:/x.wav", "C:x.wav", "..\\..\\x.wav", "\\\\host\\share\\x.wav", "/x.wav"):
+        assert _inside(name, ntpath) == "x.wav"
+    assert _inside("a:b/call:1.wav", posixpath) == "a:b/call:1.wav"
 
 
 def test_the_longest_name_a_disk_takes(tmp_path: Path) -> None:
