@@ -57,6 +57,7 @@ def test_the_traps_are_real(trapped: Path) -> None:
     assert marks(trapped) == ["MARK-json", "MARK-soxr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [[str(COMMAND)], [sys.executable, "-m", "fastadasp_cli"]])
 def test_a_run(start: list[str], trapped: Path, tmp_path: Path) -> None:
     words = (*start, "run", "kitchen.wav", "--reduce", "0", "-q")
@@ -76,7 +77,14 @@ def test_doctor(trapped: Path) -> None:
     assert not [one for one in found if one["state"] == "bad"]
 
 
+@pytest.mark.slow
 def test_a_process_that_measures_memory(trapped: Path) -> None:
     words = ("--shape", "tiny", "--seconds", "1", "--tokens", "2", "--rounds", "1", "--against")
     said(trapped, str(COMMAND), "bench", *words, "none", "--num-beams", "1", "--reduce", "0")
     assert marks(trapped) == []
+
+
+def test_the_help_says_what_is_code(trapped: Path) -> None:
+    text = " ".join(said(trapped, str(COMMAND), "run", "--help").replace("│", " ").split())
+    assert "A file from a stranger is code" in text
+    assert "FILE.py:Name, which is code and is run" in text
