@@ -84,7 +84,7 @@ def test_the_decoder_is_a_process_apart(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "start.py").write_text("1 / 0")
     monkeypatch.setattr(launch, "_START", tmp_path / "start.py")
     read = Rooms().reader(resolve(segment="fixed"), model())
-    with pytest.raises(MediaError, match="crashed the decoder .*ZeroDivisionError"):
+    with pytest.raises(MediaError, match=r"crashed the decoder .*ZeroDivisionError"):
         list(read(tone(tmp_path / "a.wav", 1.0), lambda: None))
 
 

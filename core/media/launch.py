@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-_START = Path(__file__).with_name("start.py")
+_START = Path(__file__).absolute().with_name("start.py")
 _PACKAGES = Path(np.__file__).parents[1]  # where this process has its own libraries from
 _PASSED_ON = frozenset(
     (

@@ -21,7 +21,7 @@ def main(packages: Sequence[str]) -> None:
         packages: folders to import from, behind the standard library.
     """
     sys.path.extend(packages)
-    home = Path(__file__).resolve().parents[1]
+    home = Path(__file__).parents[1]
     spec = spec_from_file_location(
         "core", home / "__init__.py", submodule_search_locations=[str(home)]
     )

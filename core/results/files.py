@@ -55,7 +55,7 @@ def _left_behind(folder: Path) -> dict[str, list[Path]]:
     is looked once a process, for folders are large.
     """
     found: dict[str, list[Path]] = {}
-    with os.scandir(folder) as entries:
+    with suppress(OSError), os.scandir(folder) as entries:  # one may write into it, not read it
         for entry in entries:
             if name := _TEMPORARY.fullmatch(entry.name):
                 found.setdefault(name[1], []).append(Path(entry.path))

@@ -144,6 +144,23 @@ def test_a_name_that_was_guessed_is_not_written_through(
     assert (out / "a.txt").read_text() == "old"
 
 
+def test_a_folder_that_may_be_written_and_not_read(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("scandir", "open"):  # by which a folder is listed, and synced
+        plain = getattr(os, name)
+        monkeypatch.setattr(
+            os,
+            name,
+            lambda path, *more, plain=plain: (refuse if path == out else plain)(path, *more),
+        )
+    replace_file(out / "a.txt", b"x")
+    assert (out / "a.txt").read_bytes() == b"x"
+
+
 def test_permissions_are_those_of_any_new_file(out: Path) -> None:
     (out / "plain").touch()
     replace_file(out / "a.txt", b"x")
