@@ -11,9 +11,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import chdir, closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from . import errors, pipeline, worker
@@ -37,6 +38,7 @@ MOST_FILES = 16
 """Recordings that a worker takes at a time: a run that is interrupted loses so many a worker."""
 
 _SHARES = 4  # of the work for each worker, so that no one waits long for the last
+_CODE = Path(__file__).parents[1]
 _OBJECT_STORE_BYTES = 100 * 2**20  # names and records are all that travels
 
 
@@ -180,7 +182,9 @@ def _connect(ray: Any, cluster: Cluster) -> None:
     else:
         here["address"] = cluster.address
     try:
-        ray.init(**here)
+        # workers import from where Ray is started, before all else: not from among recordings
+        with chdir(_CODE):
+            ray.init(**here)
     except Exception as error:  # Ray says it with the base of all, when a node does not come up
         where = cluster.address or "this machine"
         raise StartError(f"Ray does not start on {where}: {first_line(error)}") from error

@@ -181,7 +181,8 @@ def _version(name: str) -> str | None:
 def _import_error(module: str, name: str = "") -> str | None:
     """Why a module cannot be imported, tried in a process of its own; None if it can."""
     code = f"from {module} import {name}" if name else f"import {module}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-c", code]  # what lies in the working folder is not tried
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None
     return (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]

@@ -84,6 +84,9 @@ def main() -> NoReturn:
     Taking the interpreter apart with torch in it costs seconds, and aborts when a library's thread
     is still at work; by now all output is written and closed.
     """
+    # a Python that a library starts (for memory of its own, as a worker) does not look for its
+    # modules in the working folder
+    os.environ["PYTHONSAFEPATH"] = "1"
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # streams replaced by a host program
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]

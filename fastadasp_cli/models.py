@@ -85,12 +85,12 @@ def check(
 def _first_piece(lm: SpeechLM, audio: Path) -> Segment:
     """What of a recording the model can hear at once."""
     from core.errors import MediaError
-    from core.media.decode import decode
+    from core.media.apart import decode_apart
     from core.media.segment import segment
 
     facts = lm.facts
     window = min(facts.max_seconds, facts.chunk_seconds or facts.max_seconds)
-    blocks = decode(audio, facts.sample_rate)
+    blocks = decode_apart(audio, facts.sample_rate)
     pieces = segment(blocks, audio.name, window=window, sample_rate=facts.sample_rate)
     piece = next(pieces, None)
     if piece is None:

@@ -81,7 +81,8 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME|FILE",
-        help="Settings of the reduction; see `fastadasp presets`. Default: by task.",
+        help="Settings of the reduction; see `fastadasp presets`. Default: by task. A file from a"
+        " stranger is code: its method may be a FILE.py:Name, which is run.",
         rich_help_panel=HOW,
     ),
 ]
@@ -97,7 +98,11 @@ Reduce = Annotated[
 ]
 Method = Annotated[
     str | None,
-    typer.Option("--method", help="Reduction method, or FILE.py:Name.", rich_help_panel=HOW),
+    typer.Option(
+        "--method",
+        help="Reduction method, or FILE.py:Name, which is code and is run.",
+        rich_help_panel=HOW,
+    ),
 ]
 Schedule = Annotated[
     str | None,

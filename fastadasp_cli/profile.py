@@ -182,11 +182,11 @@ def _heard(
         return [list(rooms.reader(config, lm)(recording, lambda: None))]
     import numpy as np
 
-    from core.media.decode import decode
+    from core.media.apart import decode_apart
     from core.records import Segment
 
     rate = lm.facts.sample_rate
-    sound = np.concatenate(list(decode(recording.path, rate)) or [np.zeros(0, np.float32)])
+    sound = np.concatenate(list(decode_apart(recording.path, rate)) or [np.zeros(0, np.float32)])
     if not len(sound):
         return [[]]
     return [

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import core
 from core.cluster import Cluster, run
 from core.errors import StartError, UsageError
 from core.flags import resolve
@@ -165,6 +166,18 @@ def test_a_model_that_does_not_load_ends_the_run(folder: Path, inline: Inline) -
 def test_what_no_recording_can_survive_ends_the_run(folder: Path, inline: Inline) -> None:
     with pytest.raises(StartError, match="no onnxruntime"):
         run(TWO, CONFIG, corpus(folder, {"a": "!fatal no onnxruntime"}), MemorySink())
+
+
+def test_workers_do_not_import_from_the_working_folder(
+    folder: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray puts the folder that it is started in on their path, before the standard library."""
+    started: list[Path] = []
+    inline.init = lambda **_: started.append(Path.cwd())
+    monkeypatch.chdir(folder)
+    run(TWO, CONFIG, corpus(folder, {"a": "one"}), MemorySink())
+    assert started == [Path(core.__file__).parents[1]]
+    assert Path.cwd() == folder
 
 
 def test_each_file_is_hashed_once(folder: Path, inline: Inline) -> None:

@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Python started in a folder, with this project behind it on the path."""
+    """Python started in a folder that stands on the path before this project."""
     return subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
         capture_output=True,
         text=True,
         check=False,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 import torch
@@ -91,7 +91,7 @@ def _files(folder: Path) -> dict[str, Path]:
     """Where each tensor lies."""
     if (folder / _INDEX).is_file():
         places = read_json(folder / _INDEX).get("weight_map") or {}
-        return {name: folder / file for name, file in places.items()}
+        return {name: folder / _inside(file, folder) for name, file in places.items()}
     file = folder / _SINGLE
     if file.is_file():
         with _opened(file) as opened:
@@ -103,6 +103,17 @@ def _files(folder: Path) -> dict[str, Path]:
         )
     raise StartError(
         f"{folder} holds neither {_INDEX} nor {_SINGLE}; download the whole checkpoint"
+    )
+
+
+def _inside(file: object, folder: Path) -> str:
+    """The name of a shard, if it lies in the checkpoint on any system."""
+    if isinstance(file, str):
+        path = PureWindowsPath(file)  # which knows both separators
+        if not path.anchor and ".." not in path.parts:
+            return file
+    raise StartError(
+        f"{folder / _INDEX} names {file!r}, which is no file in it; download the checkpoint again"
     )
 
 

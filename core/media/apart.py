@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,14 @@ from ..errors import MediaError
 from ..records import Seconds, Waveform
 from .blocks import one_line
 from .child import HEADER, STALL
+from .launch import launch
 
 PATIENCE: Seconds = 120.0
 PATIENCE_PER_MIB: Seconds = 10.0
 """Seconds that decoding may take in all, by the file's size: a hundred times what it needs."""
 _LARGEST_MESSAGE = 1 << 28  # bytes; a block of the highest rate is a fifth of it
-_ROOT = Path(__file__).parents[2]
-_START = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from core.media.child import serve"
+_LAST_WORDS = 2_000  # bytes of stderr that are kept, and characters of its last line that are told
+_TOLD = 200
 
 
 def decode_apart(
@@ -51,14 +52,17 @@ def decode_apart(
         MediaError: as `decode` does; also when the decoder crashed, when a block took longer than
             `STALL` seconds, or when all of it took longer than `PATIENCE` and `PATIENCE_PER_MIB`.
     """
-    decoder = _take()
-    try:
+    with _lent() as decoder:
         yield from decoder.blocks(path, sample_rate, warn or (lambda text: None))
-    finally:
-        if decoder.idle:
-            _idle.append(decoder)
-        else:  # dead, or still at a file that nobody wants any more
-            decoder.end()
+
+
+def probe_apart(path: Path) -> Seconds | None:
+    """Seconds that the file's header declares, as `decode.probe_duration` finds them; or None."""
+    try:
+        with _lent() as decoder:
+            return decoder.seconds(path)
+    except MediaError:
+        return None
 
 
 def start_ahead(number: int) -> None:
@@ -78,18 +82,13 @@ class _Decoder:
     """
 
     def __init__(self) -> None:
-        # one thread a library: two files are decoded side by side as it is
-        single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"{_START}; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **single},
-            start_new_session=True,  # Ctrl-C is for the run, which ends its decoders itself
-        )
+        self._process = launch()
         self.idle = True
         self._late = False
+        self._heard: Seconds = 0.0
+        self._said = bytearray()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def alive(self) -> bool:
@@ -98,29 +97,46 @@ class _Decoder:
 
     def blocks(self, path: Path, rate: int, warn: Callable[[str], None]) -> Iterator[Waveform]:
         """The sound of one file; `idle` is False afterwards if the process is lost."""
-        self.idle = False
-        assert self._process.stdin is not None
-        request = json.dumps({"path": os.fspath(path), "rate": rate})
-        with suppress(BrokenPipeError):  # it died while idle: seen when its answer is read
-            self._process.stdin.write(f"{request}\n".encode())
-            self._process.stdin.flush()
-        left, heard = _patience(path), 0
-        while True:
-            begun = time.monotonic()
-            kind, content = self._message(min(left, STALL), heard / rate)
-            left -= time.monotonic() - begun
+        for kind, content in self._answer(path, rate):
             if kind == b"B":
                 block = np.frombuffer(bytearray(content), np.float32)  # one that may be changed
-                heard += len(block)
+                self._heard += len(block) / rate
                 yield block
             elif kind == b"W":
                 warn(content.decode())
-            else:
+
+    def seconds(self, path: Path) -> Seconds | None:
+        """The length of one file by its header."""
+        *_, (_, content) = self._answer(path, None)
+        return float(content) if content else None
+
+    def _answer(self, path: Path, rate: int | None) -> Iterator[tuple[bytes, bytes]]:
+        """Messages about one file up to the last, which is no error."""
+        # as bytes: the process may have another locale
+        name = os.fsencode(os.path.abspath(path)).decode("latin-1")
+        self.idle = False
+        self._heard = 0.0
+        self._said.clear()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died while idle: seen when its answer is read
+            self._process.stdin.write(json.dumps({"path": name, "rate": rate}).encode() + b"\n")
+            self._process.stdin.flush()
+        left = _patience(path)
+        while True:
+            begun = time.monotonic()
+            kind, content = self._message(min(left, STALL))
+            left -= time.monotonic() - begun
+            if kind == b"L":
+                _tell_unlimited(content.decode())
+                continue
+            if kind in b"DEX":
                 self.idle = True
                 _conclude(kind, content.decode())
+            yield kind, content
+            if kind == b"D":
                 return
 
-    def _message(self, seconds: Seconds, heard: Seconds) -> tuple[bytes, bytes]:
+    def _message(self, seconds: Seconds) -> tuple[bytes, bytes]:
         watch = threading.Timer(seconds, self._give_up)
         watch.start()
         try:
@@ -130,7 +146,7 @@ class _Decoder:
         finally:
             watch.cancel()
         if not kind or len(content) < size:
-            raise MediaError(self._obituary(heard))
+            raise MediaError(self._obituary())
         return kind, content
 
     def _read(self, size: int) -> bytes:
@@ -141,24 +157,46 @@ class _Decoder:
         self._late = True
         self._process.kill()
 
-    def _obituary(self, heard: Seconds) -> str:
+    def _listen(self) -> None:
+        """Keep the end of what it says on stderr, or it would wait for a reader."""
+        assert self._process.stderr is not None
+        while said := os.read(self._process.stderr.fileno(), 1 << 16):
+            self._said += said
+            del self._said[:-_LAST_WORDS]
+
+    def _obituary(self) -> str:
         self._process.kill()
         code = self._process.wait()
+        self._listener.join(1.0)
         late = self._late or -code == getattr(signal, "SIGALRM", None)
-        why = "decoding it takes too long" if late else f"it crashed the decoder ({code})"
-        return f"breaks off at {heard:.1f} s: {why}"
+        words = ": ".join([str(code), *_last_line(self._said)])
+        why = "decoding it takes too long" if late else f"it crashed the decoder ({words})"
+        return f"breaks off at {self._heard:.1f} s: {why}"
 
     def end(self) -> None:
         """End the process, whatever it is at."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
+        self._process.wait()
+        self._listener.join(1.0)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
-        self._process.wait()
 
 
 _idle: list[_Decoder] = []
+
+
+@contextmanager
+def _lent() -> Iterator[_Decoder]:
+    decoder = _take()
+    try:
+        yield decoder
+    finally:
+        if decoder.idle:
+            _idle.append(decoder)
+        else:  # dead, or still at a file that nobody wants any more
+            decoder.end()
 
 
 def _take() -> _Decoder:
@@ -192,6 +230,22 @@ def _patience(path: Path) -> Seconds:
         return PATIENCE + PATIENCE_PER_MIB * path.stat().st_size / (1 << 20)
     except (OSError, ValueError):
         return PATIENCE
+
+
+def _last_line(said: bytes | bytearray) -> list[str]:
+    """The last line of what a process said, if it said anything."""
+    text = "".join(char if char.isprintable() else "\n" for char in said.decode(errors="replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [line[-_TOLD:] for line in lines[-1:]]
+
+
+@cache
+def _tell_unlimited(what: str) -> None:
+    logging.getLogger(__name__).warning(
+        "this system sets the decoding process no limit of %s: decode recordings of strangers on"
+        " another one",
+        what,
+    )
 
 
 def _conclude(kind: bytes, words: str) -> None:

@@ -1,8 +1,10 @@
 """The decoding process: asked on stdin for one file after another, answers on stdout.
 
-A request is a line of JSON (`path`, `rate`). An answer is a run of messages, each a letter, four
-bytes of length and the content: `B` a block of float32 samples, `W` a remark, and one last, `D`
-done, `E` an error of the file, `X` an error of the decoder. Ends with its stdin.
+A request is a line of JSON: `path`, its bytes as Latin-1, and `rate`, or null where only the length
+is wanted. An answer is a run of messages, each a letter, four bytes of length and the content: `B`
+a block of float32 samples, `W` a remark, and one last, `D` done (with the seconds, if they were
+wanted), `E` an error of the file, `X` an error of the decoder. Before the first answer `L` names
+the limits that this system does not set. Ends with its stdin.
 """
 
 from __future__ import annotations
@@ -12,53 +14,93 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
 
 from ..errors import MediaError
-from ..records import Seconds, Waveform
-from .decode import decode
+from ..records import Seconds
+from .decode import decode, probe_duration
 
 HEADER = Struct("<cI")
 _LIBRARIES = ("av", "soundfile", "soxr")  # imported before the first file comes
 STALL: Seconds = 120.0
 """Seconds that one block of sound may take, a slow network drive included."""
 _MOST_MEMORY = 4 << 30  # bytes of address space; a decoder at work takes a tenth of it
+_LIMITS = {
+    "RLIMIT_AS": ("memory", _MOST_MEMORY),
+    "RLIMIT_FSIZE": ("files written", 0),  # bytes
+    "RLIMIT_NOFILE": ("open files", 64),
+    "RLIMIT_CORE": ("core dumps", 0),
+}
+"""What the system is asked to hold this process to. Not processor time: it serves many files, and
+`STALL` ends the one that takes too long."""
 
 
 def serve() -> None:
     """Answer requests until stdin ends."""
-    _confine()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the parent is interrupted, and ends this
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not land among the messages
     for library in _LIBRARIES:
         with suppress(ImportError):  # said by the recording that needs it
             import_module(library)
+    if unlimited := _confine():
+        _send(out, b"L", ", ".join(unlimited).encode())
     for line in sys.stdin.buffer:
         asked = json.loads(line)
-        _answer(out, Path(asked["path"]), asked["rate"])
+        _answer(out, Path(os.fsdecode(asked["path"].encode("latin-1"))), asked["rate"])
 
 
-def _confine() -> None:
-    """Bound the memory, and leave it to the parent to be interrupted."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    with suppress(ImportError, ValueError, OSError):  # not on every system
+def _confine() -> list[str]:
+    """Set the limits; which of them are not in force all the same."""
+    try:
         import resource
+    except ImportError:  # not on Windows
+        return [what for what, _ in _LIMITS.values()]
+    return [
+        what
+        for name, (what, most) in _LIMITS.items()
+        if not _limited(getattr(resource, name, None), most)
+        or (what == "memory" and not _memory_ends())
+    ]
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+def _limited(kind: int | None, most: int) -> bool:
+    import resource
+
+    if kind is None:
+        return False
+    _, hard = resource.getrlimit(kind)
+    with suppress(ValueError, OSError):  # told by what is read back
+        most_allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most_allowed, most_allowed))
+    soft, _ = resource.getrlimit(kind)
+    return soft != resource.RLIM_INFINITY and soft <= most
 
 
-def _answer(out: BinaryIO, path: Path, rate: int) -> None:
+def _memory_ends() -> bool:
+    """Whether more than the limit is refused: macOS takes the limit and does not hold to it."""
+    import mmap
+
+    try:
+        mmap.mmap(-1, _MOST_MEMORY + 1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, MemoryError):
+        return True
+    return False
+
+
+def _answer(out: BinaryIO, path: Path, rate: int | None) -> None:
     end, words = b"D", ""
     try:
-        for block in _in_time(decode(path, rate, lambda text: _send(out, b"W", text.encode()))):
-            _send(out, b"B", block.tobytes())
+        if rate is None:
+            words = _seconds(path)
+        else:
+            _decode(out, path, rate)
     except MediaError as error:
         end, words = b"E", str(error)
     except MemoryError:
@@ -68,17 +110,29 @@ def _answer(out: BinaryIO, path: Path, rate: int) -> None:
     _send(out, end, words.encode("utf-8", "backslashreplace"))
 
 
-def _in_time(blocks: Iterator[Waveform]) -> Iterator[Waveform]:
-    """Blocks; the system ends this process when one takes too long, even without a parent."""
-    alarm = getattr(signal, "alarm", lambda seconds: None)
-    try:
-        while True:
-            alarm(int(STALL))
+def _decode(out: BinaryIO, path: Path, rate: int) -> None:
+    blocks = decode(path, rate, lambda text: _send(out, b"W", text.encode()))
+    while True:
+        with _in_time():
             block = next(blocks, None)
-            alarm(0)
-            if block is None:
-                return
-            yield block
+        if block is None:
+            return
+        _send(out, b"B", block.tobytes())
+
+
+def _seconds(path: Path) -> str:
+    with _in_time():
+        seconds = probe_duration(path)
+    return "" if seconds is None else repr(seconds)
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """The system ends this process when it takes too long, even without a parent."""
+    alarm = getattr(signal, "alarm", lambda seconds: None)
+    alarm(int(STALL))
+    try:
+        yield
     finally:
         alarm(0)
 

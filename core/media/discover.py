@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import IO
 
 from ..errors import UsageError
@@ -209,14 +210,15 @@ def _trouble(path: str) -> str | None:
     return None if readable else "no permission to read it"
 
 
-def _safe_id(written: str) -> str:
+def _safe_id(written: str, flavour: ModuleType = os.path) -> str:
     """A posix path that is UTF-8, relative and does not climb, whatever was written.
 
-    NUL and bytes that are no UTF-8 (surrogates in `written`) become %XX.
+    NUL and bytes that are no UTF-8 (surrogates in `written`) become %XX; a drive is left out.
     """
-    if os.path.isabs(written) or ".." in written.replace(os.sep, "/").split("/"):
-        written = os.path.abspath(written)
-    parts = [part for part in written.replace(os.sep, "/").split("/") if part not in ("", ".")]
+    if flavour.isabs(written) or ".." in written.replace(flavour.sep, "/").split("/"):
+        written = flavour.abspath(written)
+    places = flavour.splitdrive(written)[1].replace(flavour.sep, "/").split("/")
+    parts = [part for part in places if part not in ("", ".")]
     text = "/".join(parts).replace("\0", "%00") or "."
     return "".join(map(_utf8, text)) if not text.isascii() else text
 

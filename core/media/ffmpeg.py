@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,12 @@ from ..errors import MediaError
 from ..records import Seconds
 from .blocks import NativeBlock, one_line
 from .frames import Part, Planes, join, silence
+from .opening import opened
 
 _GAP = 0.1  # seconds by which time stamps may wander before it is a hole
 # Seconds by which a declared length may exceed the real one (priming, rounding): the track's own
 # length, and the container's, which other tracks have a part in.
 _SHORT, _SHORT_OF_ALL = 0.2, 0.5
-# Real recordings only: a live playlist reaches for the network and never comes back, pictures and
-# subtitles would pass for videos without sound.
-_FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,dtshd,eac3,flac,flv,gsm,loas,matroska,"
-    "mov,mp3,mpeg,mpegts,mxf,nut,ogg,rm,tta,voc,w64,wav,wtv,wv,xwma"
-)
 _UNKNOWN = float("inf")
 _WORTH_TELLING = 0.5  # seconds of holes in all
 _LONGEST_GAP = 3600.0  # believed in a file that declares no length
@@ -110,14 +104,14 @@ class _Progress:
 
 def av_duration(path: Path) -> Seconds | None:
     """Seconds that FFmpeg reads from the header or estimates."""
-    with _open(path) as container:
+    with opened(path) as container:
         stream = _audio_stream(container)
         return _stream_end(container, stream) or _container_end(container)
 
 
 def read_av(path: Path, warn: Callable[[str], None] | None = None) -> Iterator[NativeBlock]:
     """Blocks of the best audio track; MediaError at the end when something of it is missing."""
-    with _open(path) as container:
+    with opened(path) as container:
         stream = _audio_stream(container)
         kind = container.format.name.split(",")[0]
         state = _Progress(kind, stream.codec_context.name)
@@ -134,25 +128,6 @@ def read_av(path: Path, warn: Callable[[str], None] | None = None) -> Iterator[N
         raise MediaError(verdict)
     if warn is not None and (remark := state.remark()):
         warn(remark)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    import av
-
-    try:
-        # "file:" because FFmpeg takes "call:1.m4a" for a protocol
-        container = av.open(
-            f"file:{path}",
-            options={"format_whitelist": _FORMATS},
-            metadata_errors="replace",  # tags in some old code page are no reason to give up
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if b"ftyp" in _head(path, 12):  # mp4 and its kin keep their index at the end
-            raise MediaError("breaks off before its index (moov): copy it again") from None
-        raise MediaError(f"not a readable audio or video file ({one_line(error)})") from None
-    with container:
-        yield container
 
 
 def _audio_stream(container: Any) -> Any:
@@ -232,11 +207,6 @@ def _in_time(frames: Iterable[Any], container: Any, state: _Progress) -> Iterato
                 origin += gap
         state.position += frame.samples / frame.sample_rate
         yield frame.sample_rate, planes.of(frame)
-
-
-def _head(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size)
 
 
 def _mp3_seconds(path: Path, rate: int) -> Seconds | None:

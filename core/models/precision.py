@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -112,6 +113,6 @@ def _known() -> dict[str, float]:
 def _keep(known: dict[str, float]) -> None:
     place = _place()
     place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = place.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(known, indent=1))
-    fresh.replace(place)
+    with NamedTemporaryFile("w", dir=place.parent, prefix=".", delete=False) as fresh:
+        json.dump(known, fresh, indent=1)
+    Path(fresh.name).replace(place)

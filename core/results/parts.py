@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..records import Json
+from .files import check_plain
 from .lines import Entry, entries
 
 _NAME = re.compile(r"results(?:-\d+-of-(\d+))?\.jsonl")
@@ -54,6 +55,7 @@ def check_settings(path: Path, settings: str | Mapping[str, str]) -> None:
     for other in sorted(path.parent.glob("results-*.jsonl")):
         if other == path or not _NAME.fullmatch(other.name):
             continue
+        check_plain(other)
         first = next((entry for entry in entries(other) if entry.key is not None), None)
         if first is not None and other_than(settings, first):
             raise other_settings(other, first.data)

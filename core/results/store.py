@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, TextIO
 
 from ..errors import FastAdaSPError, UsageError
 from ..records import Source, Transcript
-from .files import locked, replace_file, sync
+from .files import append, check_plain, locked, replace_file, sync
 from .lines import Entry, Key, entries, line, newest, read_results, record_of
 from .parts import check_company, check_settings, other_settings, other_than
 from .writers import SideFiles
@@ -142,6 +142,7 @@ class Store:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 undo.enter_context(locked(self.path))
+                check_plain(self.path)
                 check_company(self.path)
                 self._open()
             except OSError as error:
@@ -221,7 +222,7 @@ class Store:
         if self.path.exists() and _bytes(found) != self.path.read_bytes():
             replace_file(self.path, _bytes(found))
         self._remember(found)
-        self._file = self.path.open("ab")
+        self._file = append(self.path)
 
     def _remember(self, found: Iterable[Entry]) -> None:
         offset = 0

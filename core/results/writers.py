@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 from ..records import Seconds, Transcript
 from .cues import cues
-from .files import replace_file
+from .files import check_inside, is_plain, replace_file
 
 
 def srt(record: Transcript) -> str:
@@ -105,13 +107,14 @@ class SideFiles:
         """Write every format of `record`, each file whole or not at all."""
         self.expect([record.id])
         for path, text in self._files(record):
+            check_inside(path, self._folder)
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, text.encode())
 
     def missing(self, recording_id: str, task: str) -> bool:
         """Whether a file of this recording and task is not there."""
         self.expect([recording_id])
-        return not all(self.path(recording_id, task, name).exists() for name in self._formats)
+        return not all(is_plain(self.path(recording_id, task, name)) for name in self._formats)
 
     def path(self, recording_id: str, task: str, extension: str) -> Path:
         """Where one side file lies."""
@@ -127,10 +130,10 @@ class SideFiles:
             yield self.path(record.id, record.task, name), WRITERS[name](record)
 
 
-def _inside(recording_id: str) -> str:
+def _inside(recording_id: str, flavour: ModuleType = os.path) -> str:
     """The id as a path that cannot leave the output folder."""
-    parts = (part for part in PurePosixPath(recording_id).parts if part not in ("/", "..", "."))
-    return "/".join(parts)
+    places = PurePosixPath(flavour.splitdrive(recording_id)[1].replace(flavour.sep, "/")).parts
+    return "/".join(part for part in places if part not in ("/", "..", "."))
 
 
 def _short(part: str) -> str:

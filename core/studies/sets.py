@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..config import ASKING
 from ..errors import UsageError
-from ..media.decode import probe_duration
+from ..media.apart import probe_apart
 from ..media.discover import discover
 from ..records import Recording, Seconds
 from ..results.scoring import REFERENCE_KEYS, Reference, reference
@@ -155,4 +155,4 @@ def seconds(recording: Recording) -> Seconds:
     written = recording.row.get("duration")
     if isinstance(written, int | float):
         return float(written)
-    return probe_duration(recording.path) or 0.0
+    return probe_apart(recording.path) or 0.0

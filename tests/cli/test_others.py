@@ -165,7 +165,7 @@ def test_profile_makes_one_prompt_of_each_length(
     cli: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = np.arange(20, dtype=np.float32)
-    monkeypatch.setattr("core.media.decode.decode", lambda path, rate: iter([sound]))
+    monkeypatch.setattr("core.media.apart.decode_apart", lambda path, rate: iter([sound]))
     words = ("profile", measured.file, "--reduce", "0,0.3", "--seconds", "1,12")
     assert "audio s" in cli(*words).stdout
     assert [config.segment for _, config, _ in measured.calls] == ["whole", "whole"]
@@ -285,6 +285,8 @@ def test_the_trial_import_sees_what_a_broken_library_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "brokenaudio.py").write_text("raise OSError('libcudart.so.13: cannot open')\n")
+    monkeypatch.chdir(tmp_path)  # where nothing is looked for
+    assert "No module named" in str(doctor._import_error("brokenaudio"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert doctor._import_error("brokenaudio") == "OSError: libcudart.so.13: cannot open"
     assert doctor._import_error("json", "loads") is None

@@ -279,6 +279,21 @@ def test_one_file_gives_the_same_as_three(tmp_path: Path, folder: Path) -> None:
     assert not list(folder.glob("*.py")) and "auto_map" not in (folder / "config.json").read_text()
 
 
+@pytest.mark.parametrize("place", ["../{}", "/tmp/{}", "sub/../../{}", "..\\{}", "C:{}", 5])
+def test_an_index_that_names_files_elsewhere_is_refused(tmp_path: Path, place: str | int) -> None:
+    source = published.save(tmp_path / "published")
+    path = source / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    for name, file in index["weight_map"].items():
+        index["weight_map"][name] = place.format(file) if isinstance(place, str) else place
+        (tmp_path / file).write_bytes((source / file).read_bytes())
+    path.write_text(json.dumps(index))
+    result = convert("qwen-audio", source, tmp_path / "made")
+    assert result.exit_code == 3
+    assert "is no file in it" in result.output
+    assert not (tmp_path / "made").exists()
+
+
 def test_weights_are_held_a_shard_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:

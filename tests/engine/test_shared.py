@@ -192,6 +192,7 @@ def test_the_encoders_attention_is_kept_apart(lm: SpeechLM, monkeypatch: Any) ->
     asked = both(scored)
     alone = answers(lm, asked.each[1], segments(*RAGGED))
     found = answers(lm, asked, pieces(*RAGGED))
+    assert len(alone) == len(RAGGED)
     for key, one in alone.items():
         assert (found[key].text, found[key].error) == (one.text, None)
         # another pass of the encoder, which its own task pays for

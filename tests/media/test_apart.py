@@ -5,67 +5,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.errors import MediaError
-from core.media import apart
+from core.media import apart, launch
 from core.media.apart import decode_apart
 from core.media.decode import decode
 
+from .decoders import heard
 from .sounds import cut, tone, write
 
-# a decoder that does what the file's name says, after a first block of sound
-HOSTILE = """
-import os, signal, sys, time
-sys.path.insert(0, {root!r})
-import numpy as np
-from core.media import child
-
-def decode(path, rate, warn):
-    yield np.ones(rate, np.float32)
-    if path.name == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if path.name == "hang":
-        time.sleep(600)
-    if path.name == "eat":
-        bytearray(8 << 30)
-    if path.name == "chat":
-        os.write(1, b"libsomething 1.2")
-    if path.name == "bug":
-        raise ValueError("of two\\nlines")
-
-child.decode = decode
-child.STALL = {stall}
-from core.media.child import serve"""
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """No decoder of an earlier test, and none is left behind."""
-    apart.end_all()
-    yield
-    apart.end_all()
-
-
-@pytest.fixture
-def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = HOSTILE.format(root=str(apart._ROOT), stall=60)
-    monkeypatch.setattr(apart, "_START", start)
-
-
-def heard(path: Path) -> tuple[int, str]:
-    """Samples that came before the error, and the error."""
-    count = 0
-    try:
-        for block in decode_apart(path):
-            count += len(block)
-    except MediaError as error:
-        return count, str(error)
-    return count, ""
+pytestmark = pytest.mark.usefixtures("fresh_decoders")
 
 
 @pytest.mark.parametrize("kind", ["wav", "mp3", "m4a"])
@@ -131,9 +84,9 @@ def test_many_slow_blocks_take_too_long_too(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs the system's alarm")
 def test_a_hanging_decoder_ends_without_its_parent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile_start: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(apart, "_START", HOSTILE.format(root=str(apart._ROOT), stall=1))
+    hostile_start(stall=1)
     for name in ("STALL", "PATIENCE"):  # a parent that would wait for ever
         monkeypatch.setattr(apart, name, 3600.0)
     assert "takes too long" in heard(tmp_path / "hang")[1]
@@ -207,6 +160,6 @@ def test_decoders_started_ahead_are_the_ones_that_are_used(
 
 
 def test_no_process_to_be_had_is_no_reason_not_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart.sys, "executable", "/no/such/python")
+    monkeypatch.setattr(launch.sys, "executable", "/no/such/python")
     apart.start_ahead(2)
     assert not apart._idle

@@ -2,15 +2,17 @@
 
 import io
 import json
+import ntpath
 import os
+import posixpath
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
 from core.errors import UsageError
-from core.media.discover import discover, source_of
+from core.media.discover import _safe_id, discover, source_of
 from core.records import Recording, Source
 
 from .finding import errors, find, ids, make
@@ -177,3 +179,23 @@ def test_importing_costs_no_audio_library() -> None:
     rooms = "core.media.discover, core.media.decode, core.media.segment"
     code = f"import sys, {rooms}; sys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("C:/x.wav", "x.wav"),
+        ("C:x.wav", "x.wav"),
+        ("C:\\talks\\a.wav", "talks/a.wav"),
+        ("\\\\host\\share\\a.wav", "a.wav"),
+        ("..\\..\\..\\..\\..\\..\\..\\..\\a.wav", "a.wav"),
+        ("talks/a.wav", "talks/a.wav"),
+    ],
+)
+def test_an_id_on_windows_has_no_drive(written: str, name: str) -> None:
+    assert _safe_id(written, ntpath) == name
+    assert not PureWindowsPath(_safe_id(written, ntpath)).anchor
+
+
+def test_a_colon_is_a_letter_like_others_elsewhere() -> None:
+    assert _safe_id("C:/x.wav", posixpath) == "C:/x.wav"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,24 @@ def races(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[floa
     precision._speedup.cache_clear()
 
 
+def test_no_link_is_written_through(races: list[float], tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    folder = tmp_path / "fastadasp"
+    folder.mkdir()
+    for name in (f"bfloat16.{os.getpid()}", "bfloat16.json"):
+        (folder / name).symlink_to(tmp_path / "victim")
+    assert precision.speedup(CPU) == 2.5
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert json.loads((folder / "bfloat16.json").read_text())
+
+
 def test_the_race_is_run_once_and_kept_on_the_disk(races: list[float], tmp_path: Path) -> None:
     assert [precision.speedup(CPU) for _ in range(3)] == [2.5] * 3
     precision._speedup.cache_clear()
     assert precision.speedup(CPU) == 2.5
     assert len(races) == 2
     [file] = (tmp_path / "fastadasp").iterdir()
+    assert file.name == "bfloat16.json"
     [(key, ratio)] = json.loads(file.read_text()).items()
     assert ratio == 2.5
     assert torch.__version__ in key

@@ -59,7 +59,9 @@ def _told(facts: grammar.Facts) -> list[str]:
 
 
 def test_facts_take_the_object_apart(clauses: list[grammar.Clause]) -> None:
-    for facts in (clause.facts for clause in clauses if clause.facts and clause.facts.object):
+    found = [clause.facts for clause in clauses if clause.facts and clause.facts.object]
+    assert found
+    for facts in found:
         parts = [facts.count, facts.quality, facts.noun]
         assert facts.object.split(" ", 1)[1].endswith(facts.noun)
         assert facts.object.removeprefix("the ").removeprefix("a ").removeprefix("an ") == (

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import ntpath
+import posixpath
 import re
 from html import unescape
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from core.records import Span
-from core.results.writers import WRITERS, SideFiles
+from core.results import files
+from core.results.writers import WRITERS, SideFiles, _inside
 from tests.samples import failed, record
 
 LATE = record(segments=(Span(3661.0015, 3662.25, "a --> b\tc\nd"), Span(3663.0, 3664.0, "")))
@@ -114,6 +117,12 @@ def test_an_id_cannot_leave_the_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out/a.txt", "out/abs/b.txt", "out/recording.txt"]
 
 
+def test_an_id_cannot_leave_the_folder_on_windows() -> None:
+    for name in ("C:/x.wav", "C:x.wav", "..\\..\\x.wav", "\\\\host\\share\\x.wav", "/x.wav"):
+        assert _inside(name, ntpath) == "x.wav"
+    assert _inside("a:b/call:1.wav", posixpath) == "a:b/call:1.wav"
+
+
 def test_the_longest_name_a_disk_takes(tmp_path: Path) -> None:
     side = SideFiles(tmp_path, ["json", "srt"])
     long, other = "ä" * 125 + ".wav", "ä" * 125 + "x.wav"
@@ -132,9 +141,14 @@ def test_what_a_kill_left_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", lambda *_: None)  # as far as a kill lets it come
         side.write(record("a.wav"))
-    assert len(names(tmp_path)) == 1
+        side.write(record("b.wav"))
+    files._left_behind.cache_clear()  # another process goes on
+    assert len(names(tmp_path)) == 2
     side.write(record("a.wav"))
-    assert names(tmp_path) == ["a.txt"]
+    left = names(tmp_path)
+    assert left[1:] == ["a.txt"]  # what belongs to others, who may be at work, stays
+    side.write(record("b.wav"))
+    assert names(tmp_path) == ["a.txt", "b.txt"]
 
 
 def test_no_half_file_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

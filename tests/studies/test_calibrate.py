@@ -299,6 +299,7 @@ def test_a_preset_drives_a_run(lm: SpeechLM, folder: Path, talks: Path, tmp_path
     asked = resolve(preset=str(path), model=str(folder), device="cpu", max_new_tokens=2)
     sink = MemorySink()
     run(replace(asked, segment="fixed"), found_in(talks), sink)
+    assert sink.records
     for record in sink.records.values():
         # random weights never end an answer, so nothing counts as covered
         assert (record.preset, record.coverage) == ("tiny", 0.0)
