@@ -48,8 +48,7 @@ def measure(
 
     Raises:
         UsageError: see `entrants`.
-        StartError: the model's layers cannot be reduced.
-        FastAdaSPError: a cache does not hold what was planned.
+        FastAdaSPError: the model cannot be reduced, or a cache does not hold what was planned.
     """
     everyone = list(entrants(setting))
     _check_decoder(setting, model)
@@ -60,8 +59,7 @@ def measure(
     runs: dict[Entrant, list[Run]] = {}
     for entrant in everyone:
         steps.begin(f"warming up {entrant}")
-        reason = _reason(setting, entrant, work)
-        if reason:
+        if reason := _reason(setting, entrant, work):
             yield LeftOut(str(entrant), reason)
         else:
             runs[entrant] = []
