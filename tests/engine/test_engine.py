@@ -149,7 +149,10 @@ def test_the_method_decides_on_the_size_bias_unless_told(lm: SpeechLM) -> None:
 
 def test_a_method_in_a_file_runs(lm: SpeechLM, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
-        "from core.methods.uniform import Uniform\n\n\nclass Own(Uniform):\n    pass\n"
+        "from core.methods.uniform import Uniform\n\n\nclass Own(Uniform):\n"
+        "    def plan(self, view, kept):\n"
+        f"        open({str(tmp_path / 'asked')!r}, 'a').write('.')\n"
+        "        return super().plan(view, kept)\n"
     )
     mine = ReductionConfig(f"{tmp_path}/own.py:Own", "constant", 0.3, "keep", 0.0)
     same = replace(mine, method="uniform")
@@ -158,6 +161,7 @@ def test_a_method_in_a_file_runs(lm: SpeechLM, tmp_path: Path) -> None:
         with Engine(lm, config(reduction=reduction)) as engine:
             texts.append([found.text for found in engine.run(segments(1.9, 1.2))])
     assert texts[0] == texts[1]
+    assert (tmp_path / "asked").read_text()
 
 
 def test_a_plan_of_other_counts_is_refused(lm: SpeechLM, tmp_path: Path) -> None:
@@ -180,6 +184,7 @@ def test_a_target_beyond_a_short_prompt_is_cut_as_far_as_it_goes(lm: SpeechLM) -
     assert float(short.warnings[0].split(":")[1]) < 0.6
     assert short.error is None
     assert not any("capped" in name for name in long.warnings)
+    assert short.cost.audio_kept == 1 < short.cost.audio_in
 
 
 def test_a_target_beyond_every_prompt_is_a_usage_error(lm: SpeechLM) -> None:

@@ -216,6 +216,9 @@ def test_a_prefill_that_tasks_share_gives_what_they_give_apart(
     torch.testing.assert_close(together.logits, apart.logits, rtol=0, atol=1e-4)
     heads = {tuple(own.of(job.segment)._text(job.segment)[0]) for job in jobs}
     alike = len(heads) == 1 and ready.gates is None and all(job.words for job in jobs)
+    for job in jobs:
+        kept = job.observed.kept if job.observed else ()
+        assert (kept[-1] < job.prompt.audio) == (way == "ward")
     # long prompts that differ much in words keep less or more of the audio
     begun = [(job.segment.index, job.observed.kept) for job in jobs if job.observed]
     assert sharing == [begun.count(one) if alike else 1 for one in begun]
