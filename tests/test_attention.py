@@ -128,7 +128,8 @@ def test_a_layer_tells_what_merging_tokens_received(name: str) -> None:
     where = AudioColumns((17, 51), (230, 90), (0, 40), (((100, 7),), ()))
     collected = Collected(where, None, frozenset({Signal(name)}))
     mask = causal((0, 40))
-    collecting_attention(torch.nn.Identity(), query, key, value, mask, collected=collected)
+    given = query, key, value, mask
+    collecting_attention(torch.nn.Identity(), *given, collected=collected, taken=[])
     whole = collected.received()
     members = torch.rand(2, 230, generator=torch.Generator().manual_seed(1)) < 0.2
     members[1, 90:] = False

@@ -98,7 +98,8 @@ def test_decoding_behind_a_threshold_equals_the_oracle(
     how = by_threshold(place, value, positions)
     with reducing(gqa_model.get_decoder()):
         start = run_prefill(gqa_model, batch, whole, how)
-        logits, kept, held = start.logits.clone(), start.cache.kept, start.cache.held
+        logits = start.logits.clone()
+        kept, held = ([getattr(row, name) for row in start.observed] for name in ("kept", "held"))
         answers = greedy(decoder_of(gqa_model), start, [5] * 3)
     assert sum(row[-1] for row in kept) < sum(AUDIO) - 3
     for index, row in enumerate(rows):

@@ -21,6 +21,7 @@ from ..merge import Plan
 from .base import AudioView, Method, Signal
 from .choose import column
 
+_ALIKE = 2**-16
 _BISECTIONS = 16
 _NOTHING = 1e-10
 
@@ -73,6 +74,8 @@ def groups(
     # mean cosine of token t (last dimension) with tokens s .. t - 1
     own = sums.gather(2, places.view(1, -1, 1).expand(batch, -1, 1))
     mean = ((own - sums[..., :-1]) / (places[:, None] - places).clamp_min(1)).transpose(1, 2)
+    # what rounding alone tells apart is alike, whoever stands beside it in the batch
+    mean = (mean / _ALIKE).round() * _ALIKE
     ends = column(lengths, states).unsqueeze(-1)
     mean = mean.masked_fill(places <= places[:, None], torch.inf)
     target = column(kept, states)
@@ -129,7 +132,8 @@ def diverse(means: Tensor, relevance: Tensor, count: Tensor, kept: Sequence[int]
     relevance = relevance.to(precise).masked_fill(~real, 0)
     relevance = relevance / relevance.amax(1, keepdim=True).clamp_min(1e-30)
     kernel = unit @ unit.transpose(1, 2) * relevance.unsqueeze(1) * relevance.unsqueeze(2)
-    gain = kernel.diagonal(dim1=1, dim2=2).clone().masked_fill_(~real, -torch.inf)
+    # its diagonal, without the rounding that would tell equal groups apart
+    gain = (unit.square().sum(-1).round() * relevance.square()).masked_fill(~real, -torch.inf)
     basis = kernel.new_zeros(*relevance.shape, max(kept))
     chosen, target = torch.zeros_like(real), column(kept, means)
     for step in range(max(kept)):
