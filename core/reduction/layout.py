@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ class AudioColumns:
         return values.gather(dim, index.expand(expanded))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PromptState:
     """The right-aligned batch of prompts as one layer sees it.
 
@@ -96,12 +97,12 @@ class PromptState:
     origin: Tensor | None = None
     sizes: Tensor | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Columns of the batch."""
         return max(row.total for row in self.rows)
 
-    @property
+    @cached_property
     def columns(self) -> AudioColumns:
         """Where the audio stands."""
         pad = tuple(self.width - row.total for row in self.rows)
