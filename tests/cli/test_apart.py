@@ -40,7 +40,8 @@ def test_profile_of_lengths(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(Rooms, "load", lambda self, config: lm)
     monkeypatch.setattr(
-        "core.studies.profile.profile", lambda lm, segments, *_: heard.extend(segments) or []
+        "core.studies.profile.profile",
+        lambda lm, segments, *_, **__: heard.extend(segments) or iter(()),
     )
     result = cli("profile", SPEECH, "--seconds", "2", "--json")
     assert result.exit_code == 0, result.stderr
