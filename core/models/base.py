@@ -73,11 +73,15 @@ class SpeechLM(ABC):
         return AutoProcessor.from_pretrained(place, **how)
 
     @classmethod  # noqa: B027
-    def prepare(cls, model: Any, place: str) -> None:
+    def prepare(cls, model: Any, place: str, how: Mapping[str, Any]) -> None:
         """Whatever a freshly loaded model needs before it can hear; nothing, as a rule.
 
+        Args:
+            model: with its weights.
+            place, how: as `load_processor` takes them.
+
         Raises:
-            StartError: a package for it is not installed.
+            StartError: a package for it is not installed, or a part of the checkpoint is missing.
         """
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StartError, first_line
 from .quantized import check_packages, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
+from .weights import load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,7 @@ _NOT_FAMILIES = frozenset(
         "precision",
         "quantized",
         "revision",
+        "weights",
         EMBEDDED,
     }
 )
@@ -182,9 +184,8 @@ def _build(
     _check_needs(family)
     architecture = _architecture(family, config)
     processor = family.load_processor(place, how)
-    # pickled weights could run anything
-    model = architecture.from_pretrained(place, use_safetensors=True, **loading, **how).eval()
-    family.prepare(model, place)
+    model = load_weights(architecture, place, **loading, **how)
+    family.prepare(model, place, how)
     model.requires_grad_(False)
     # what was loaded, whatever was asked for
     revision = getattr(config, "_commit_hash", None) or revision_of(name, offline=True)

@@ -7,6 +7,7 @@ The model adds noise to what it hears; it is left out: a recording gives the sam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .facts import Family
@@ -26,7 +27,7 @@ class VibeVoiceAsr(Framing):
     names_seconds = True
 
     @classmethod
-    def prepare(cls, model: Any, place: str) -> None:
+    def prepare(cls, model: Any, place: str, how: Mapping[str, Any]) -> None:
         """Leave out the noise, in a way that every version of transformers knows."""
         model.config.acoustic_tokenizer_encoder_config.vae_std = 0.0
 
