@@ -119,7 +119,7 @@ def load_model(
         device: auto | cpu | cuda | cuda:N | mps | split (all GPUs, then main memory).
         dtype: auto | float32 | bfloat16 | float16; for auto see `precision`.
         offline: look only on this machine.
-        revision: commit of a hub model, None = its newest; a folder is what it is.
+        revision: commit of a hub model, None = as `revision_of`; a folder is what it is.
         quantize: 8bit | 4bit, the weights of the decoder's layers; None = as they are.
 
     Raises:
@@ -137,10 +137,12 @@ def load_model(
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
     try:
+        # everything comes from this commit, so that the record names what was loaded
+        commit = revision_of(model, offline=offline, asked=revision)
         # never another's code: a checkpoint is weights and settings
         how: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-        if revision is not None and not Path(place).is_dir():
-            how["revision"] = revision
+        if not Path(place).is_dir():
+            how["revision"] = commit or revision
         _register(place, how)
         config = AutoConfig.from_pretrained(place, **how)
         family = _family(_card(place).get("family", config.model_type))
@@ -150,11 +152,12 @@ def load_model(
             loading["quantization_config"] = quantization(quantize, family, empty, loading["dtype"])
         if quantize is not None or device == SPLIT:
             loading["device_map"] = "auto" if device == SPLIT else {"": where}
-        lm = _build(family, model, place, how, config, loading)
+        parts = _build(family, place, how, config, loading)
     except StartError:
         raise
     except Exception as error:
         raise StartError(_why(model, error, local)) from error
+    lm: SpeechLM = family(model, commit, *parts, _card(place))
     if "device_map" not in loading:
         lm.model.to(where)
     return lm
@@ -174,23 +177,16 @@ def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, to
 
 
 def _build(
-    family: Any,
-    name: str,
-    place: str,
-    how: Mapping[str, Any],
-    config: Any,
-    loading: Mapping[str, Any],
-) -> SpeechLM:
+    family: Any, place: str, how: Mapping[str, Any], config: Any, loading: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """The transformers model, ready to hear, and its processor."""
     _check_needs(family)
     architecture = _architecture(family, config)
     processor = family.load_processor(place, how)
     model = load_weights(architecture, place, **loading, **how)
     family.prepare(model, place, how)
     model.requires_grad_(False)
-    # what was loaded, whatever was asked for
-    revision = getattr(config, "_commit_hash", None) or revision_of(name, offline=True)
-    lm: SpeechLM = family(name, revision, model, processor, _card(place))
-    return lm
+    return model, processor
 
 
 def _card(place: str) -> dict[str, Any]:

@@ -162,3 +162,24 @@ def test_an_adapter_beside_the_weights_is_not_taken_along(
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "other/weights"}')
     monkeypatch.setattr("transformers.integrations.peft.is_peft_available", lambda: True)
     load_model(str(folder), device="cpu")
+
+
+def test_all_of_a_hub_model_is_of_the_commit_that_it_is_known_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commits in the cache, and a branch that has gone on meanwhile."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--some--model"
+    for commit, bias in ("a" * 40, 1.0), ("b" * 40, 2.0):
+        folder = save_tiny(place / "snapshots" / commit)
+        parts = load_file(folder / "model.safetensors")
+        head = next(name for name in parts if "lm_head" in name)
+        parts[head][:] = bias
+        save_file(parts, folder / "model.safetensors", {"format": "pt"})
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("b" * 40)
+    for asked, commit, bias in (None, "b" * 40, 2.0), ("a" * 40, "a" * 40, 1.0):
+        lm = load_model("some/model", device="cpu", offline=True, revision=asked)
+        assert lm.revision == commit
+        assert lm.head.weight.unique().tolist() == [bias]
