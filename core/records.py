@@ -274,6 +274,7 @@ class Transcript:
     memory: Memory
     device: str
     dtype: str
+    quantize: str | None
     batch_size: int | None
     num_beams: int
     source: Source

@@ -57,6 +57,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
         memory=Memory(reduction_target=reduction.reduce if reduction.cuts_cache else 0.0),
         device=str(model.device) if model else config.device,
         dtype=str(model.dtype).removeprefix("torch.") if model else config.dtype,
+        quantize=config.quantize,
         batch_size=None,
         num_beams=config.num_beams,
         source=Source(),

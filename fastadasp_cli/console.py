@@ -139,6 +139,8 @@ class Watcher:
 
 
 def _started(record: Transcript) -> str:
+    from core.results.report import numbers
+
     revision = f" ({record.model_revision})" if record.model_revision else ""
     reduced = "nothing reduced"
     if record.memory.reduction_target:
@@ -150,8 +152,9 @@ def _started(record: Transcript) -> str:
         if record.threshold is not None:
             asked = f"threshold {record.threshold:g}"
         reduced = f"{record.method}, {where}, {asked}"
+    weights = numbers(record.dtype, record.quantize)
     return (
-        f"{record.task} with {record.model}{revision} on {record.device}, {record.dtype}; "
+        f"{record.task} with {record.model}{revision} on {record.device}, {weights}; "
         f"preset {record.preset}: {reduced}"
     )
 

@@ -44,6 +44,7 @@ BASE = Transcript(
     memory=Memory(100, 80, None),
     device="cpu",
     dtype="float32",
+    quantize=None,
     batch_size=1,
     num_beams=1,
     source=Source(4, 5, None),

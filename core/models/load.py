@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StartError, first_line
-from .quantized import check_packages, quantization
+from .quantized import check_packages, check_quantized, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
 from .weights import load_weights
 
@@ -158,6 +158,8 @@ def load_model(
     except Exception as error:
         raise StartError(_why(model, error, local)) from error
     lm: SpeechLM = family(model, commit, *parts, _card(place))
+    if quantize is not None:
+        check_quantized(lm.model, lm.decoder.layers, quantize)
     if "device_map" not in loading:
         lm.model.to(where)
     return lm

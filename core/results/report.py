@@ -55,6 +55,11 @@ def summary(report: Report) -> Iterator[str]:
         yield f"prefill FLOPs cut by {cut:.1%}"
 
 
+def numbers(dtype: str, quantize: str | None) -> str:
+    """In which numbers a model ran, in a few words."""
+    return f"{dtype}, {quantize} weights" if quantize else dtype
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)

@@ -127,6 +127,7 @@ def evaluate(
         revision=lm.revision,
         device=str(lm.device),
         dtype=str(lm.dtype).removeprefix("torch."),
+        quantize=full.quantize,
         num_beams=full.num_beams,
         draws=course.draws,
         seed=course.seed,

@@ -119,6 +119,8 @@ def test_profile_is_a_table_or_an_object(cli: Any, measured: Any) -> None:
     assert config.reduction.method == "fastadasp"
     data = json.loads(cli("profile", measured.file, "--json").stdout)
     assert (data["device"], data["audio_s"], len(data["rows"])) == ("cpu", 4.0, 6)
+    assert data["quantize"] is None
+    assert "quantize 8bit" in cli("profile", measured.file, "--quantize", "8bit").stdout
 
 
 def test_profile_shows_the_cut_that_a_method_is_about(cli: Any, measured: Any) -> None:

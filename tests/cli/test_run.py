@@ -32,12 +32,19 @@ def test_every_key_of_the_contract_is_in_a_line(cli: Any, talks: Path) -> None:
         "schema_version id audio_filepath status error warnings task language target_language "
         "question model model_revision version preset overrides method schedule start_layer "
         "positions threshold text pred_text label segments coverage duration time rtf rtfx "
-        "rtfx_model latency tokens flops memory device dtype batch_size num_beams source "
+        "rtfx_model latency tokens flops memory device dtype quantize batch_size num_beams source "
         "settings_hash"
     )
     (talks / "bad.wav").write_text("!media no")
-    for data in lines(cli("run", talks).stdout):
-        assert list(data) == keys.split()
+    found = lines(cli("run", talks).stdout)
+    assert [list(data) for data in found] == [keys.split()] * 4
+
+
+def test_fewer_bits_are_said_and_recorded(cli: Any, talks: Path) -> None:
+    result = cli("run", talks, "--quantize", "4bit")
+    assert [data["quantize"] for data in lines(result.stdout)] == ["4bit"] * 3
+    assert "on cpu, float32, 4bit weights; preset" in result.stderr
+    assert [data["quantize"] for data in lines(cli("run", talks).stdout)] == [None] * 3
 
 
 def test_a_folder_is_filled_and_gone_on_with(cli: Any, talks: Path, stages: FakeStages) -> None:

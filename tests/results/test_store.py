@@ -37,6 +37,12 @@ def test_a_line_comes_back_as_the_same_record() -> None:
         assert record_of(json.loads(line(one))) == one
 
 
+def test_a_line_of_an_earlier_version_is_read() -> None:
+    data = json.loads(line(record()))
+    del data["quantize"]
+    assert record_of(data) == record()
+
+
 def test_a_line_is_one_line_for_every_reader_and_harmless_on_a_terminal() -> None:
     odd = record("a\x1b[2J\x9b31m\u2028b\x85\u202ec\x7f.wav")
     text = line(odd)
