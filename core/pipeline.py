@@ -147,6 +147,7 @@ class _Run:
         model, engine = self._stages.start(self._config)
         self._templates = {one.task: template_of(one, model) for one in self._config.each}
         for template in self._templates.values():
+            self._sink.begin(template)
             self._on_event(Event("started", record=template))
         return model, engine
 

@@ -6,6 +6,7 @@ Knows no torch, no files, no model. Field order and names of `Transcript` are th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -251,6 +252,7 @@ class Transcript:
     model: str
     model_revision: str | None
     version: str
+    versions: Mapping[str, str]
     preset: str
     overrides: Json
     method: str

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from presets import ANCHORED
@@ -14,9 +17,24 @@ if TYPE_CHECKING:
     from .models.base import SpeechLM
 
 
+LIBRARIES = ("torch", "transformers", "silero-vad")
+"""Those that the text of a recording hangs on."""
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of `LIBRARIES`, as far as they are installed."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
     """A record with all that is the same for every recording of the run."""
     reduction = config.reduction
+    dtype = str(model.dtype).removeprefix("torch.") if model else config.dtype
     start_layer = None
     if model is not None and reduction.cuts_prompt and reduction.schedule in ANCHORED:
         start_layer = reduction.first_layer(model.decoder_shape.layers)
@@ -34,6 +52,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
         model=config.model,
         model_revision=model.revision if model else None,
         version=__version__,
+        versions=versions(),
         preset=config.preset,
         overrides=dict(config.overrides),
         method=reduction.method,
@@ -56,10 +75,10 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
         flops=Flops(reduction_target=0.0 if reduction.cuts_cache else reduction.reduce),
         memory=Memory(reduction_target=reduction.reduce if reduction.cuts_cache else 0.0),
         device=str(model.device) if model else config.device,
-        dtype=str(model.dtype).removeprefix("torch.") if model else config.dtype,
+        dtype=dtype,
         quantize=config.quantize,
         batch_size=None,
         num_beams=config.num_beams,
         source=Source(),
-        settings_hash=config.settings_hash,
+        settings_hash=config.hash_in(dtype),
     )

@@ -72,6 +72,9 @@ class Watcher:
         output: how much to say.
         total: number of recordings, None when they come from a pipe.
         tasks: of each recording; several are told apart.
+
+    Attributes:
+        caution: to be said when there is something to do, if anything is.
     """
 
     def __init__(self, output: OutputConfig, total: int | None, tasks: int = 1) -> None:
@@ -82,6 +85,7 @@ class Watcher:
         self._bar: Any = None
         self._task: Any = None
         self._audio_s = 0.0
+        self.caution: str | None = None
         # lines of JSON on the same terminal are progress enough, and a bar would tear them
         terminal = sys.stderr.isatty() and (
             output.output_dir is not None or not sys.stdout.isatty()
@@ -105,6 +109,8 @@ class Watcher:
         """Take one event of the pipeline."""
         if event.kind in ("loading", "started") and not self._quiet and event.record is not None:
             self._say(_SAID[event.kind](event.record), "")
+            if event.kind == "loading" and self.caution:
+                self._say(self.caution, "yellow")
         if event.kind == "started" and self._bar is not None:
             # not before: the hub shows bars of its own while the model is fetched
             self._bar.start()

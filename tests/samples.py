@@ -21,6 +21,7 @@ BASE = Transcript(
     model="fake",
     model_revision=None,
     version="0",
+    versions={},
     preset="asr-safe",
     overrides={},
     method="fastadasp",

@@ -59,7 +59,7 @@ def test_two_workers_write_the_records_of_one_process_and_a_killed_one_is_replac
     run_here(CONFIG, recordings, expected, stages=FakeStages())
     killer = corpus(folder, {"killer": f"one\n!kill {folder}/killed"})
     events: list[Event] = []
-    with Store(folder / "out", CONFIG.settings_hash) as store:
+    with Store(folder / "out", CONFIG.settings) as store:
         report = run(TWO, CONFIG, recordings + killer, store, on_event=events.append)
         found = store.records("asr")
     assert (folder / "killed").exists()
@@ -76,7 +76,7 @@ def test_two_workers_write_the_records_of_one_process_and_a_killed_one_is_replac
     # the same resume: what is ok is skipped, and no worker is started for the rest
     again: list[Event] = []
     good = [one for one in recordings + killer if one.id not in ("bad", "gone")]
-    with Store(folder / "out", CONFIG.settings_hash) as store:
+    with Store(folder / "out", CONFIG.settings) as store:
         report = run(TWO, CONFIG, good, store, on_event=again.append)
     assert report.skipped == len(again) == 15
 

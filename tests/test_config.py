@@ -279,7 +279,7 @@ def test_several_tasks_have_the_settings_that_each_has_alone() -> None:
         resolve(task="sqa", **words | {"lang": None}),
     ]
     assert both.each == tuple(alone)
-    assert both.settings == {one.task: one.settings_hash for one in alone}
+    assert both.settings == {one.task: one.settings[one.task] for one in alone}
     assert both.settings_hash == alone[0].settings_hash
     assert resolve_tasks(task="asr", lang="de") == resolve(task="asr", lang="de")
     asr, er = resolve_tasks(task="asr,er", lang="de").each

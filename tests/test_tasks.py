@@ -80,7 +80,7 @@ def test_a_recording_is_read_once_and_has_a_record_for_each_task(corpus: Any) ->
     assert (report.ok, report.audio_s) == (2, 6.0)
     for one in records:
         alone = resolve(model="fake", task=one.task, lang="de" if one.task == "st" else None)
-        assert one.settings_hash == alone.settings_hash
+        assert one.settings_hash == alone.hash_in("float32")
         assert (one.preset, one.target_language) == (alone.preset, alone.target_language)
 
 

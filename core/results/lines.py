@@ -17,7 +17,7 @@ Key = tuple[str, str]
 _NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 # keys that lines of earlier versions lack
-_JOINED: Json = {"quantize": None}
+_JOINED: Json = {"quantize": None, "versions": {}}
 
 
 class Entry(NamedTuple):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ def test_stdout_is_data_and_stderr_is_talk(cli: Any, talks: Path) -> None:
 def test_every_key_of_the_contract_is_in_a_line(cli: Any, talks: Path) -> None:
     keys = (
         "schema_version id audio_filepath status error warnings task language target_language "
-        "question model model_revision version preset overrides method schedule start_layer "
-        "positions threshold text pred_text label segments coverage duration time rtf rtfx "
-        "rtfx_model latency tokens flops memory device dtype quantize batch_size num_beams source "
-        "settings_hash"
+        "question model model_revision version versions preset overrides method schedule "
+        "start_layer positions threshold text pred_text label segments coverage duration time "
+        "rtf rtfx rtfx_model latency tokens flops memory device dtype quantize batch_size "
+        "num_beams source settings_hash"
     )
     (talks / "bad.wav").write_text("!media no")
     found = lines(cli("run", talks).stdout)
@@ -97,6 +98,21 @@ def test_other_weights_of_one_name_are_other_settings(
     assert refused.exit_code == 2
     assert "model_revision" in refused.stderr
     assert "--overwrite" in refused.stderr
+
+
+def test_a_folder_begun_by_other_versions_is_gone_on_with_and_it_is_said(
+    cli: Any, talks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run", talks, "-o", talks.parent / "out")
+    assert "has lines by" not in cli(*command).stderr
+    monkeypatch.setattr("core.template.versions", lambda: {"torch": "9.9"})
+    assert "has lines by" not in cli(*command).stderr  # nothing joins them
+    (talks / "new.wav").write_text("five")
+    result = cli(*command)
+    assert result.exit_code == 0
+    assert f"has lines by torch {version('torch')}, and now it is torch 9.9: " in result.stderr
+    (talks / "newer.wav").write_text("six")
+    assert "has lines by" not in cli(*command, "-q").stderr
 
 
 def test_a_name_cannot_command_the_terminal(cli: Any, talks: Path) -> None:
