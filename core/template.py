@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch", "transformers", "silero-vad")
 """Those that the text of a recording hangs on."""
+LANGUAGE_IGNORED = "language_ignored"
+"""Warning of records whose `language` reached no token of the prompt."""
 
 
 @cache
@@ -29,6 +32,21 @@ def versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def _ignored(config: RunConfig, model: SpeechLM) -> tuple[str, ...]:
+    """A warning where the prompt is the same whatever language is said to be spoken."""
+    from .models.facts import Request
+
+    known = model.facts.source_languages or ("en", "de")
+    other = next((code for code in known if code != config.language), None)
+    if config.language is None or other is None:
+        return ()
+    asked = Request(
+        config.task, config.language, config.target_language, config.question, config.prompt
+    )
+    same = model.prompt_ids(asked) == model.prompt_ids(replace(asked, language=other))
+    return (LANGUAGE_IGNORED,) if same else ()
 
 
 def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
@@ -44,7 +62,7 @@ def template_of(config: RunConfig, model: SpeechLM | None = None) -> Transcript:
         audio_filepath="",
         status="ok",
         error=None,
-        warnings=(),
+        warnings=_ignored(config, model) if model else (),
         task=config.task,
         language=config.language,
         target_language=config.target_language,

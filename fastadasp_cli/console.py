@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from core.records import Report, Transcript
 
 _UNLIMITED = 10_000
-_EXPECTED = "shared_with:"  # a warning to readers of the record, not to who asked for it
+# warnings to readers of a record; who asked for it knows, or was told at the beginning
+_IGNORED = "language_ignored"
+_EXPECTED = ("shared_with:", _IGNORED)
 
 
 def error(message: str) -> None:
@@ -111,6 +113,8 @@ class Watcher:
             self._say(_SAID[event.kind](event.record), "")
             if event.kind == "loading" and self.caution:
                 self._say(self.caution, "yellow")
+            if _IGNORED in event.record.warnings:
+                self._say(_no_notice(event.record), "yellow")
         if event.kind == "started" and self._bar is not None:
             # not before: the hub shows bars of its own while the model is fetched
             self._bar.start()
@@ -162,6 +166,13 @@ def _started(record: Transcript) -> str:
     return (
         f"{record.task} with {record.model}{revision} on {record.device}, {weights}; "
         f"preset {record.preset}: {reduced}"
+    )
+
+
+def _no_notice(record: Transcript) -> str:
+    return (
+        f"{record.model} takes no notice of --language {record.language}: its prompt for"
+        f" {record.task} is the same in every language"
     )
 
 

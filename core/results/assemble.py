@@ -71,7 +71,13 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         status=_status(failure, done, coverage),
         error=failure,
         warnings=_merged(
-            (*heard.warnings, *shared, *_thin(coverage), *(w for a in answers for w in a.warnings))
+            (
+                *template.warnings,
+                *heard.warnings,
+                *shared,
+                *_thin(coverage),
+                *(w for a in answers for w in a.warnings),
+            )
         ),
         text=heard.recording.text,
         pred_text=" ".join(span.text for span in spans if span.text),

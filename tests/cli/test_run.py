@@ -243,6 +243,18 @@ def test_lang_of_asr_is_said_to_be_the_spoken_one(cli: Any, talks: Path) -> None
     assert "spoken" not in cli("run", talks, "--lang", "de", "-q").stderr
 
 
+def test_a_language_that_reaches_no_token_is_said_once(cli: Any, talks: Path) -> None:
+    result = cli("run", talks, "--task", "asr,er", "--language", "de")
+    told = [line for line in result.stderr.splitlines() if "takes no notice" in line]
+    assert told == [
+        "embedded takes no notice of --language de: its prompt for er is the same in every language"
+    ]
+    assert "language_ignored" not in result.stderr
+    found = {data["task"]: data["warnings"] for data in lines(result.stdout)}
+    assert found == {"asr": [], "er": ["language_ignored", "shared_with:asr"]}
+    assert "takes no notice" not in cli("run", talks, "--task", "er", "-q", "-l", "de").stderr
+
+
 def test_paths_on_stdin(cli: Any, talks: Path) -> None:
     paths = f"{talks}/a.wav\n{talks}/b.wav\n"
     assert len(lines(cli("run", "-", input=paths).stdout)) == 2

@@ -22,6 +22,7 @@ from core.engine.job import asked
 from core.models import load_model
 from core.models.base import Request, SpeechLM
 from core.records import Segment, Waveform
+from core.template import template_of
 from fastadasp_cli.main import app
 from tests import reference
 from tests.counted import counted_prefill_flops
@@ -221,6 +222,14 @@ def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
     assert claimed == pytest.approx(counted, rel=0.01)
 
 
+def test_a_record_says_when_the_language_reaches_no_token(loaded: Loaded) -> None:
+    deaf = {"glmasr", "vibevoice_asr", "audioflamingo3", "granite_speech", "qwen_audio"}
+    deaf.add("fun_asr_nano")  # by the template made here
+    said = template_of(config(0.0, language="en"), loaded.lm).warnings
+    assert said == (("language_ignored",) if loaded.tiny.name in deaf else ())
+    assert template_of(config(0.0), loaded.lm).warnings == ()
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 def test_the_whole_run(loaded: Loaded, beams: int) -> None:
     words = ["run", SPEECH, "--model", loaded.folder, "--reduce", 0.1, "--num-beams", beams]
@@ -256,4 +265,4 @@ def test_families_that_need_torchaudio() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "20 passed" in found.stdout
+    assert "22 passed" in found.stdout
