@@ -52,8 +52,8 @@ class FamilyRow:
         tasks: that it has.
         window: longest piece in seconds.
         tokens_per_second: audio tokens.
-        reduction: whether its decoder can be reduced; `models check` tries it on a checkpoint.
-        tested: on what weights.
+        tested: on what weights the project's own tests run it, reduced and not; a published
+            checkpoint is tried by `models check`.
         note: what else to know.
     """
 
@@ -62,7 +62,6 @@ class FamilyRow:
     tasks: tuple[str, ...]
     window: float
     tokens_per_second: float
-    reduction: bool
     tested: str
     note: str
 
@@ -97,7 +96,6 @@ def _row(name: str) -> FamilyRow:
         tasks=about.tasks,
         window=about.max_seconds,
         tokens_per_second=about.tokens_per_second,
-        reduction=True,
         tested="tiny random weights",
         note="; ".join(filter(None, notes)) or "hub id or folder",
     )
