@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StartError, first_line
 from .quantized import check_packages, check_quantized, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
+from .shape import check_weights
 from .weights import load_weights
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _NOT_FAMILIES = frozenset(
         "precision",
         "quantized",
         "revision",
+        "shape",
         "weights",
         EMBEDDED,
     }
@@ -158,6 +160,8 @@ def load_model(
     lm: SpeechLM = family(model, commit, *parts, _card(place))
     if quantize is not None:
         check_quantized(lm.model, lm.decoder.layers, quantize)
+    else:
+        check_weights(model, lm.decoder_shape, lm.decoder.layers)
     if "device_map" not in loading:
         lm.model.to(where)
     return lm

@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine, steps
 from core.engine.job import asked
+from core.flops import PromptLengths, prefill_flops
 from core.models import load_model
 from core.models.base import Request, SpeechLM
+from core.models.shape import check_weights
 from core.records import Segment, Waveform
 from core.template import template_of
 from fastadasp_cli.main import app
@@ -213,6 +215,25 @@ def test_a_prefill_that_tasks_share_gives_what_they_give_apart(
     assert sharing == [begun.count(one) if alike else 1 for one in begun]
 
 
+def test_decoder_flops_are_those_that_run(
+    loaded: Loaded, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, tokens = loaded.lm, 40
+    shape = lm.decoder_shape
+    if shape.experts:  # the operator for all of them at once has no count
+        monkeypatch.setattr(lm.decoder.config, "_experts_implementation", "eager")
+    embedded = torch.randn(1, tokens, shape.hidden)
+    with torch.inference_mode():
+        counted = counted_prefill_flops(
+            lambda: lm.head(lm.decoder(inputs_embeds=embedded).last_hidden_state[:, -1:])
+        )
+    assert prefill_flops(shape, PromptLengths(tokens, 0, 0)) == pytest.approx(counted, rel=5e-4)
+    check_weights("tiny", shape, lm.decoder.layers)
+    assert not caplog.records
+    check_weights("tiny", replace(shape, head_dim=8, experts=0), lm.decoder.layers)
+    assert "FLOPs in records are not its own" in caplog.text
+
+
 def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
     lm = loaded.lm
     waves = [lm.features(segment.samples) for segment in segments(lm, *SECONDS[:2])]
@@ -265,4 +286,4 @@ def test_families_that_need_torchaudio() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "22 passed" in found.stdout
+    assert "24 passed" in found.stdout
