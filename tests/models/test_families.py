@@ -238,7 +238,7 @@ def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
     lm = loaded.lm
     waves = [lm.features(segment.samples) for segment in segments(lm, *SECONDS[:2])]
     with torch.inference_mode():
-        claimed = len(waves) * lm.encode(waves).flops
+        claimed = sum(lm.encode(waves).flops)
         counted = counted_prefill_flops(lambda: lm.encode(waves))
     assert claimed == pytest.approx(counted, rel=0.01)
 
@@ -249,6 +249,20 @@ def test_a_record_says_when_the_language_reaches_no_token(loaded: Loaded) -> Non
     said = template_of(config(0.0, language="en"), loaded.lm).warnings
     assert said == (("language_ignored",) if loaded.tiny.name in deaf else ())
     assert template_of(config(0.0), loaded.lm).warnings == ()
+
+
+def test_a_short_piece_does_not_pay_for_a_long_one(loaded: Loaded) -> None:
+    lm = loaded.lm
+    short, long = (lm.features(segment.samples) for segment in segments(lm, 1.0, 7.0))
+    with torch.inference_mode():
+        both = lm.encode([short, long]).flops
+        alone = lm.encode([short]).flops + lm.encode([long]).flops
+    if loaded.tiny.name in ("wavllm", "voxtral", "qwen_audio"):  # each has a window, all alike
+        assert both[0] == both[1]
+    elif type(lm).together:  # type: ignore[attr-defined]
+        assert both[0] < both[1] / 2
+    else:
+        assert both == alone
 
 
 @pytest.mark.parametrize("beams", [1, 2])
@@ -286,4 +300,4 @@ def test_families_that_need_torchaudio() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "24 passed" in found.stdout
+    assert "26 passed" in found.stdout
