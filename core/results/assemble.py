@@ -72,11 +72,9 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         error=failure,
         warnings=_merged(
             (
-                *template.warnings,
-                *heard.warnings,
-                *shared,
-                *_thin(coverage),
-                *(w for a in answers for w in a.warnings),
+                *(*template.warnings, *heard.warnings, *shared),
+                *(*_quiet(heard, answers), *_thin(coverage)),
+                *(warning for answer in answers for warning in answer.warnings),
             )
         ),
         text=heard.recording.text,
@@ -155,6 +153,11 @@ def _coverage(answers: Sequence[Hypothesis]) -> float | None:
         return None
     well = (one for one in answers if one.text and one.finished and one.error is None)
     return round(sum(answer.speech_s for answer in well) / speech, 4)
+
+
+def _quiet(heard: Heard, answers: Sequence[Hypothesis]) -> tuple[str, ...]:
+    """A warning where there was sound and none of it was taken for speech: it may have been."""
+    return ("no_speech_found",) if heard.audio_s and not answers and not heard.failure else ()
 
 
 def _unheard(coverage: float | None) -> Failure | None:

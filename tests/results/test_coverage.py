@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from core.records import Cost, Hypothesis, Recording, Transcript
+from core.records import Cost, Failure, Hypothesis, Recording, Transcript
 from core.results.assemble import Heard, assemble
 from tests.samples import record
 
@@ -63,6 +64,15 @@ def test_a_recording_whose_first_piece_failed_has_no_first_token() -> None:
     found = made(answer(0, 10.0, "", error="no memory"), answer(1, 10.0, cost=late))
     assert found.latency.first_token_s is None
     assert made(answer(0, 10.0, cost=late)).latency.first_token_s == 0.5
+
+
+def test_sound_without_speech_is_said() -> None:
+    found = made()
+    assert (found.status, found.coverage, found.warnings) == ("ok", None, ("no_speech_found",))
+    empty = assemble(record(), replace(HEARD, audio_s=0.0), [])
+    broken = assemble(record(), replace(HEARD, failure=Failure("MediaError", "breaks off")), [])
+    assert empty.warnings == broken.warnings == ()
+    assert "no_speech_found" not in made(answer(0, 0.0, "")).warnings
 
 
 def test_rates_are_of_what_was_transcribed() -> None:
