@@ -156,6 +156,14 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> Inline:
     return ray
 
 
+def test_workers_do_not_fall_back_to_cpus_unasked(folder: Path, inline: Inline) -> None:
+    inline.cluster_resources = lambda: {"CPU": 8.0, "accelerator_type:H100": 1.0}
+    recordings = corpus(folder, {"a": "one"})
+    with pytest.raises(StartError, match=r"none by the name GPU: .*--gpus-per-worker, 0 for"):
+        run(replace(TWO, gpus=None), CONFIG, recordings, MemorySink())
+    assert run(replace(TWO, gpus=0.0), CONFIG, recordings, MemorySink()).ok == 1
+
+
 def test_a_model_that_does_not_load_ends_the_run(folder: Path, inline: Inline) -> None:
     config = resolve(model="absent")
     with pytest.raises(StartError, match="no such model"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StartError, first_line
 from .quantized import check_packages, check_quantized, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
-from .shape import check_weights
+from .shape import check_positions, check_weights
 from .weights import load_weights
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def load_model(
         check_quantized(lm.model, lm.decoder.layers, quantize)
     else:
         check_weights(model, lm.decoder_shape, lm.decoder.layers)
+    check_positions(model, lm.model.config.get_text_config())
     if "device_map" not in loading:
         lm.model.to(where)
     return lm

@@ -56,6 +56,16 @@ def _mlp(config: Any) -> tuple[int, int]:
     return round(wide), round(share * total)
 
 
+def check_positions(name: str, config: Any) -> None:
+    """Say so in one line where a decoder does not tell how many positions it was trained on."""
+    if getattr(config, "max_position_embeddings", None) is None:
+        _log.warning(
+            "%s does not say how many positions its decoder was trained on: prompts beyond them"
+            " will not be noticed",
+            name,
+        )
+
+
 def check_weights(name: str, shape: DecoderShape, layers: Any) -> None:
     """Say so in one line where the layers hold other weights than the cost model counts.
 

@@ -251,6 +251,13 @@ def test_a_record_says_when_the_language_reaches_no_token(loaded: Loaded) -> Non
     assert template_of(config(0.0), loaded.lm).warnings == ()
 
 
+def test_what_is_heard_twice_is_the_same(loaded: Loaded) -> None:
+    wave = loaded.lm.features(segments(loaded.lm, 1.0)[0].samples)
+    with torch.inference_mode():
+        (once,), (again,) = loaded.lm.encode([wave]).tokens, loaded.lm.encode([wave]).tokens
+    assert torch.equal(once, again)
+
+
 def test_a_short_piece_does_not_pay_for_a_long_one(loaded: Loaded) -> None:
     lm = loaded.lm
     short, long = (lm.features(segment.samples) for segment in segments(lm, 1.0, 7.0))
@@ -300,4 +307,4 @@ def test_families_that_need_torchaudio() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "26 passed" in found.stdout
+    assert "28 passed" in found.stdout

@@ -16,6 +16,7 @@ from core.errors import StartError
 from core.models import load_model, weights
 from core.models.phi4_multimodal import Phi4Multimodal
 from core.models.qwen2_audio import Qwen2Audio
+from core.models.vibevoice_asr import VibeVoiceAsr
 from tests.folders import save_tiny
 from tests.models.checkpoints import TEXT, Tiny, draw_weights, save
 from tests.models.zoo import FAMILIES
@@ -94,6 +95,12 @@ def test_weights_that_are_missing_are_not_drawn_at_random(
     ) as told:
         load_model(str(tmp_path), device="cpu")
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_noise_by_another_name_is_refused() -> None:
+    config = SimpleNamespace(acoustic_tokenizer_encoder_config=SimpleNamespace(noise_std=0.5))
+    with pytest.raises(StartError, match="names the noise that some/model adds in another way"):
+        VibeVoiceAsr.prepare(SimpleNamespace(config=config), "some/model", {})
 
 
 class Adapted:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import StartError
-from core.models.shape import shape_of
+from core.models.shape import check_positions, shape_of
 
 SIZES = {
     "hidden_size": 64,
@@ -49,6 +49,13 @@ def test_layers_without_experts_count_as_they_are() -> None:
     assert (shape.intermediate, shape.experts) == (84, 6)  # three layers of 80 and 8, one of 96
     every_other = shape_of(config(**MIXED | {"decoder_sparse_step": 2}, num_experts=8))
     assert (every_other.intermediate, every_other.experts) == (88, 4)
+
+
+def test_positions_by_another_name_are_missed(caplog: pytest.LogCaptureFixture) -> None:
+    check_positions("some/model", config(max_position_embeddings=4096))
+    assert not caplog.records
+    check_positions("some/model", config(max_positions=4096))
+    assert "some/model does not say how many positions" in caplog.text
 
 
 @pytest.mark.parametrize(
