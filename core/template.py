@@ -36,11 +36,13 @@ def versions() -> dict[str, str]:
 
 def _ignored(config: RunConfig, model: SpeechLM) -> tuple[str, ...]:
     """A warning where the prompt is the same whatever language is said to be spoken."""
+    if config.language is None:
+        return ()
     from .models.facts import Request
 
     known = model.facts.source_languages or ("en", "de")
     other = next((code for code in known if code != config.language), None)
-    if config.language is None or other is None:
+    if other is None:
         return ()
     asked = Request(
         config.task, config.language, config.target_language, config.question, config.prompt
