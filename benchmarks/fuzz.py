@@ -44,7 +44,7 @@ def survive(folder: Path, number: int, seed: int) -> dict[str, Any]:
 
     config = resolve(segment="fixed")
     begun = time.perf_counter()
-    with Store(folder / "out", config.settings_hash) as store:
+    with Store(folder / "out", config.settings) as store:
         run(config, list(discover([str(folder / "in")])), store, on_event=watch, stages=Hearing())
     wall = time.perf_counter() - begun
     apart.end_all()  # the peak of a process is told when it has ended

@@ -93,7 +93,7 @@ def run_case(folder: Path, real: bool) -> dict[str, Any]:
     config = resolve()
     begun = time.perf_counter()
     recordings = list(discover([str(folder / "in")]))
-    with Store(folder / "out", config.settings_hash) as store:
+    with Store(folder / "out", config.settings) as store:
         stages = Rooms() if real else no_model()
         report = pipeline.run(config, recordings, store, on_event=watch, stages=stages)
     peak = peak_bytes(CPU) or 0

@@ -195,4 +195,10 @@ def _connect(ray: Any, cluster: Cluster) -> None:
 def _gpus(ray: Any, cluster: Cluster) -> float:
     if cluster.gpus is not None:
         return cluster.gpus
-    return 1.0 if ray.cluster_resources().get("GPU") else 0.0
+    there = ray.cluster_resources()
+    if "GPU" not in there and any(name.startswith("accelerator_type:") for name in there):
+        raise StartError(
+            "Ray has accelerators and none by the name GPU: say how many each worker takes with"
+            " --gpus-per-worker, 0 for none"
+        )
+    return 1.0 if there.get("GPU") else 0.0

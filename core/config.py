@@ -23,6 +23,9 @@ CACHE_METHODS = ("h2o", "streaming-llm")
 """Methods that read the whole prompt and cut the KV cache behind it; see `core.methods`."""
 THRESHOLD_METHODS = ("affinity",)
 """Methods that can decide by themselves how much goes."""
+AUTO = "auto"
+DTYPES = ("float32", "bfloat16", "float16")
+"""What `auto` comes to once the model is there."""
 ONE_PLACE = ("input", "once")
 """Schedules of which one place decides all."""
 
@@ -146,9 +149,24 @@ class RunConfig:
         return own if self.asks_each else self.question
 
     @property
-    def settings(self) -> dict[str, str]:
-        """The fingerprint of each task."""
-        return {one.task: one.settings_hash for one in self.each}
+    def settings(self) -> dict[str, frozenset[tuple[str, str]]]:
+        """By task the `settings_hash` and `dtype` of records that these settings may come to.
+
+        Records that needed no model have the hash of `auto`, if that was asked for; so have those
+        of versions that did not look what it became.
+        """
+        return {one.task: one._settings for one in self.each}
+
+    @property
+    def _settings(self) -> frozenset[tuple[str, str]]:
+        dtypes = DTYPES if self.dtype == AUTO else (self.dtype,)
+        auto = self.hash_in(AUTO)
+        own = {(self.hash_in(dtype), dtype) for dtype in dtypes}
+        return frozenset(own | {(auto, dtype) for dtype in (*dtypes, AUTO)})
+
+    def hash_in(self, dtype: str) -> str:
+        """`settings_hash` where the model runs in `dtype`, which `auto` came to."""
+        return replace(self, dtype=dtype).settings_hash
 
     @property
     def settings_hash(self) -> str:

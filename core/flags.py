@@ -15,7 +15,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import presets
 from presets import DEFAULT_BY_TASK, Preset, PresetError
 
-from .config import ASKING, DEFAULT_MODEL, OutputConfig, RunConfig
+from .config import ASKING, AUTO, DEFAULT_MODEL, DTYPES, OutputConfig, RunConfig
 from .errors import UsageError
 from .reduction_flags import REDUCTION_FLAGS, choice, reduction_config
 from .shard import Shard
@@ -26,7 +26,6 @@ SEGMENT_MODES = ("vad", "fixed", "whole")
 # for the other tasks, what is no speech may matter too: a caption, a mood, a noise
 DEFAULT_SEGMENT = {task: "vad" if task in ("asr", "st") else "fixed" for task in TASKS}
 FORMATS = ("jsonl", "srt", "vtt", "txt", "tsv", "json")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("8bit", "4bit")
 DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -262,7 +261,7 @@ def _device(value: str) -> str:
 
 
 def _dtype(value: str) -> str:
-    return choice("--dtype", DTYPE_ALIASES.get(value, value), DTYPES)
+    return choice("--dtype", DTYPE_ALIASES.get(value, value), (AUTO, *DTYPES))
 
 
 def _quantize(value: str | None) -> str | None:

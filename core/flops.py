@@ -32,6 +32,7 @@ class DecoderShape:
         intermediate: width of the MLP (of all experts a token visits, for a mixture of experts).
         vocab: rows of the head.
         gated: whether the MLP has a gate projection (SwiGLU: three matrices instead of two).
+        experts: that a token chooses from, of a mixture; each is scored.
     """
 
     hidden: int
@@ -42,6 +43,7 @@ class DecoderShape:
     intermediate: int
     vocab: int
     gated: bool = True
+    experts: int = 0
 
     @property
     def attention_linear(self) -> int:
@@ -51,7 +53,8 @@ class DecoderShape:
     @property
     def mlp(self) -> int:
         """FLOPs of the MLP for one token."""
-        return 2 * self.hidden * self.intermediate * (3 if self.gated else 2)
+        matrices = 3 if self.gated else 2
+        return 2 * self.hidden * (self.intermediate * matrices + self.experts)
 
     @property
     def pair(self) -> int:

@@ -21,7 +21,7 @@ from .flags import no_question
 from .reading import Cut, Read, ReadAhead, Reading
 from .records import Hypothesis, Recording, Report, Seconds, Segment, Transcript
 from .results import report as reports
-from .results.assemble import Heard, assemble
+from .results.assemble import Heard, assemble, in_equal_parts
 from .results.store import Sink
 from .stages import Rooms, Stages, Transcriber
 from .template import template_of
@@ -147,6 +147,7 @@ class _Run:
         model, engine = self._stages.start(self._config)
         self._templates = {one.task: template_of(one, model) for one in self._config.each}
         for template in self._templates.values():
+            self._sink.begin(template)
             self._on_event(Event("started", record=template))
         return model, engine
 
@@ -236,7 +237,8 @@ class _Run:
     def _records(
         self, one: Wanted, heard: Heard, answers: Sequence[Hypothesis]
     ) -> list[Transcript]:
-        """A record for each task; the first that could be tried has paid for reading."""
+        """A record for each task; those that could be tried bear what they share in equal parts."""
+        answers = in_equal_parts(answers)
         return [self._record(config, one, heard, answers) for config in one.tasks]
 
     def _record(
@@ -245,12 +247,11 @@ class _Run:
         template = self._templates[config.task]
         if failure := hopeless(config, one.recording):
             return assemble(template, Heard(one.recording, one.source, failure=failure), [])
-        payer = one.able[0].task
+        others = tuple(able.task for able in one.able if able.task != config.task)
         several = bool(self._config.also)
         mine = [answer for answer in answers if not several or answer.task == config.task]
         template = replace(template, question=config.asked(one.recording.question))
-        shared = None if payer == config.task else payer
-        return assemble(template, replace(heard, shared_with=shared), mine)
+        return assemble(template, replace(heard, shared_with=others), mine)
 
     def _finish(self, records: Sequence[Transcript]) -> None:
         """Write the records of one recording, together."""

@@ -6,6 +6,7 @@ Knows no torch, no files, no model. Field order and names of `Transcript` are th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,10 +85,10 @@ class Cost:
     """What one segment cost, or (added up) one recording.
 
     Times are this segment's share of what several went through together: by audio seconds, greedy
-    steps equally. What its tasks share is in the cost of the first, a prefill equally in all. FLOPs
-    count 2 per multiply-add, attention as the full square; bytes are those of the decoder's KV
-    cache at the end of decoding, of its prompt alone, and of the whole process at its peak, None
-    where the system does not say.
+    steps equally. What its tasks share is in the cost of the first until there are records, a
+    prefill equally in all. FLOPs count 2 per multiply-add, attention as the full square; bytes are
+    those of the decoder's KV cache at the end of decoding, of its prompt alone, and of the whole
+    process at its peak, None where the system does not say.
     """
 
     encode_s: Seconds = 0.0
@@ -252,6 +253,7 @@ class Transcript:
     model: str
     model_revision: str | None
     version: str
+    versions: Mapping[str, str]
     preset: str
     overrides: Json
     method: str
@@ -275,6 +277,7 @@ class Transcript:
     memory: Memory
     device: str
     dtype: str
+    quantize: str | None
     batch_size: int | None
     num_beams: int
     source: Source
@@ -291,10 +294,12 @@ class Report:
 
     Attributes:
         ok, partial, failed, skipped: numbers of recordings.
-        audio_s: seconds of audio transcribed.
+        audio_s: seconds of audio transcribed; nothing of a failed recording, and of one that is
+            partly done as much as was covered.
         wall_s: seconds from the first recording to the last, model loading left out.
         model_s: seconds of encode + prefill + decode.
-        prefill_full_flops, prefill_flops: summed over all segments.
+        prefill_full_flops, prefill_flops: summed over segments whose prompt was to be cut, if any.
+        prompt_tokens, held_tokens: of segments whose KV cache was to be cut, and held in it.
         failures: (id, message) of each failed or partial recording, in order.
         stopped: it was asked to end before all recordings were begun.
     """
@@ -308,5 +313,7 @@ class Report:
     model_s: Seconds = 0.0
     prefill_full_flops: int = 0
     prefill_flops: int = 0
+    prompt_tokens: int = 0
+    held_tokens: float = 0.0
     failures: tuple[tuple[str, str], ...] = ()
     stopped: bool = False

@@ -6,11 +6,11 @@ know; which of them read which flags is known here by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from presets import MAX_REDUCE, POSITIONS, SCHEDULES, Preset, shares
+from presets import ANCHORED, MAX_REDUCE, POSITIONS, SCHEDULES, Preset, shares
 
 from .config import ONE_PLACE, THRESHOLD_METHODS, ReductionConfig
 from .errors import UsageError
@@ -34,6 +34,8 @@ def reduction_config(preset: Preset, overrides: Mapping[str, Any]) -> ReductionC
         size_bias=preset.size_bias,
     )
     config = replace(base, **overrides)
+    if config.method == "none":
+        config = _nothing(config, overrides)
     if not 0 <= config.reduce <= MAX_REDUCE:
         share = "KV bytes" if config.cuts_cache else "prefill FLOPs"
         raise UsageError(
@@ -49,7 +51,23 @@ def reduction_config(preset: Preset, overrides: Mapping[str, Any]) -> ReductionC
     if not shares(str(config.schedule)):
         choice("--schedule", str(config.schedule), SCHEDULES)
     choice("--positions", str(config.positions), POSITIONS)
+    if config.start_layer is not None and config.schedule not in ANCHORED:
+        raise UsageError(
+            f"--start-layer {config.start_layer}: schedule {config.schedule} begins at no layer;"
+            f" leave it out, or use --schedule {' or '.join(ANCHORED)}"
+        )
     return config
+
+
+def _nothing(config: ReductionConfig, overrides: Mapping[str, Any]) -> ReductionConfig:
+    """Settings that reduce nothing, whatever the preset's level; flags that ask for more clash."""
+    level = ("reduce",) if overrides.get("reduce") else ()
+    idle = [*level, *(name for name in PLACING_FLAGS if name in overrides)]
+    if idle and "method" in overrides:
+        raise UsageError(
+            f"--method none reduces nothing: leave out {_flags(idle)}, or name a method"
+        )
+    return replace(config, reduce=0.0)
 
 
 def _by_threshold(config: ReductionConfig, overrides: Mapping[str, Any]) -> ReductionConfig:
@@ -75,12 +93,15 @@ def _on_cache(config: ReductionConfig, overrides: Mapping[str, Any]) -> Reductio
     """Settings of a method that cuts the KV cache; what only the others read is refused."""
     idle = [name for name in PLACING_FLAGS if name in overrides]
     if idle:
-        flags = ", ".join("--" + name.replace("_", "-") for name in idle)
         raise UsageError(
             f"--method {config.method} cuts the KV cache of every layer and leaves the prompt as "
-            f"it is: leave out {flags}"
+            f"it is: leave out {_flags(idle)}"
         )
     return ReductionConfig(config.method, None, config.reduce, None, 0.0)
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
 def choice(flag: str, value: str, choices: tuple[str, ...]) -> str:

@@ -31,7 +31,7 @@ class Wanted:
 
     @property
     def able(self) -> tuple[RunConfig, ...]:
-        """Those that can be tried; the first of them pays for what they share."""
+        """Those that can be tried; they share the cost of what is done once for all of them."""
         return tuple(one for one in self.tasks if hopeless(one, self.recording) is None)
 
     @property

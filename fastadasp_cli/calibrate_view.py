@@ -90,12 +90,14 @@ def table(found: Calibration) -> None:
 
 
 def _caption(found: Calibration) -> str:
+    from core.results.report import numbers
+
     revision = f" ({found.revision})" if found.revision else ""
-    how = found.reduction
+    how, weights = found.reduction, numbers(found.dtype, found.quantize)
     kind = "with covariances" if found.joint else "each channel on its own"
     return (
         f"{found.task}: {found.recordings} recordings, {found.audio_s:.1f} s, with"
-        f" {found.model}{revision} on {found.device}, {found.dtype}; {how.method} once"
+        f" {found.model}{revision} on {found.device}, {weights}; {how.method} once"
         f" {how.positions}\nH: Gaussian entropy of the final audio features, {kind}, nats;"
         f" full model {found.entropy:.3f} of {found.audio_tokens} tokens; TE: its change"
     )

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 PATIENCE = 20.0
 """Seconds without a word after which one is said where no bar can be shown."""
 _UNLIMITED = 10_000
-_EXPECTED = "shared_with:"  # a warning to readers of the record, not to who asked for it
+# warnings to readers of a record; who asked for it knows, or was told at the beginning
+_IGNORED = "language_ignored"
+_EXPECTED = ("shared_with:", _IGNORED)
 
 
 def error(message: str) -> None:
@@ -75,6 +77,9 @@ class Watcher:
         output: how much to say.
         total: number of recordings, None when they come from a pipe.
         tasks: of each recording; several are told apart.
+
+    Attributes:
+        caution: to be said when there is something to do, if anything is.
     """
 
     def __init__(self, output: OutputConfig, total: int | None, tasks: int = 1) -> None:
@@ -85,6 +90,7 @@ class Watcher:
         self._bar: Any = None
         self._task: Any = None
         self._audio_s = 0.0
+        self.caution: str | None = None
         # lines of JSON on the same terminal are progress enough, and a bar would tear them
         terminal = sys.stderr.isatty() and (
             output.output_dir is not None or not sys.stdout.isatty()
@@ -108,6 +114,10 @@ class Watcher:
         """Take one event of the pipeline."""
         if event.kind in ("loading", "started") and not self._quiet and event.record is not None:
             self._say(_SAID[event.kind](event.record), "")
+            if event.kind == "loading" and self.caution:
+                self._say(self.caution, "yellow")
+            if _IGNORED in event.record.warnings:
+                self._say(_no_notice(event.record), "yellow")
         if event.kind == "started" and self._bar is not None:
             # not before: the hub shows bars of its own while the model is fetched
             self._bar.start()
@@ -142,6 +152,8 @@ class Watcher:
 
 
 def _started(record: Transcript) -> str:
+    from core.results.report import numbers
+
     revision = f" ({record.model_revision})" if record.model_revision else ""
     reduced = "nothing reduced"
     if record.memory.reduction_target:
@@ -153,9 +165,17 @@ def _started(record: Transcript) -> str:
         if record.threshold is not None:
             asked = f"threshold {record.threshold:g}"
         reduced = f"{record.method}, {where}, {asked}"
+    weights = numbers(record.dtype, record.quantize)
     return (
-        f"{record.task} with {record.model}{revision} on {record.device}, {record.dtype}; "
+        f"{record.task} with {record.model}{revision} on {record.device}, {weights}; "
         f"preset {record.preset}: {reduced}"
+    )
+
+
+def _no_notice(record: Transcript) -> str:
+    return (
+        f"{record.model} takes no notice of --language {record.language}: its prompt for"
+        f" {record.task} is the same in every language"
     )
 
 

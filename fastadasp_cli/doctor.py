@@ -8,10 +8,11 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -20,9 +21,12 @@ from core import __version__
 from . import console
 from . import options as opt
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 State = Literal["ok", "note", "bad"]
-_NEEDED = ("transformers", "av", "numpy", "onnxruntime", "safetensors", "silero-vad", "soundfile")
-_EXTRAS = {"jiwer": "eval", "sacrebleu": "eval", "matplotlib": "plots", "ray": "ray"}
+_OURS = "fastadasp"
+_EXTRAS = ("eval", "plots", "quantize", "ray", "voxtral")
 _TORCHAUDIO = (
     "does not fit this torch, and transformers fails with it (OSError): pip uninstall torchaudio, "
     "or install the build for your torch from download.pytorch.org/whl"
@@ -53,19 +57,43 @@ def doctor(as_json: opt.AsJson = False) -> None:
 def _versions() -> Iterator[Finding]:
     yield Finding("fastadasp", "ok", __version__)
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
-    for name in _NEEDED:
-        version = _version(name)
-        missing = "missing: pip install --force-reinstall fastadasp"
-        yield Finding(name, "ok" if version else "bad", version or missing)
+    needs = _needs("")
+    if not needs:
+        yield Finding("versions", "note", "not compared: this copy was not installed by pip")
+    for need in needs:
+        yield _installed(need, f"pip install '{need.name}{need.specifier}'", "bad")
+
+
+def _needs(extra: str) -> list[Requirement]:
+    """What the installed package says that it needs: always, or for one of its extras alone."""
+    from packaging.requirements import Requirement
+
+    def wanted(need: Requirement, extra: str) -> bool:
+        return need.marker is None or need.marker.evaluate({"extra": extra})
+
+    with suppress(metadata.PackageNotFoundError):
+        found = [Requirement(text) for text in metadata.requires(_OURS) or ()]
+        return [need for need in found if wanted(need, extra) and not (extra and wanted(need, ""))]
+    return []
+
+
+def _installed(need: Requirement, way_out: str, without: State) -> Finding:
+    """The version that is there, held against the range that the package asks for."""
+    version = _version(need.name)
+    if version is None:
+        return Finding(need.name, without, f"not installed: {way_out}")
+    if not need.specifier.contains(version, prereleases=True):
+        return Finding(need.name, "bad", f"{version}, but it needs {need.specifier}: {way_out}")
+    return Finding(need.name, "ok", version)
 
 
 def _torch() -> Iterator[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Finding("torch", "bad", f"cannot be imported: {_one_line(error)}")
+        yield Finding("torch import", "bad", _one_line(error))
         return
-    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding("threads", "ok", f"{torch.get_num_threads()} of torch")
     if not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip
         why = "no usable GPU or driver" if built else "this torch is built for the CPU only"
@@ -83,19 +111,31 @@ def _dtype() -> Iterator[Finding]:
     try:
         import torch
 
-        from core.models.precision import MARGIN, SMALL, speedup
+        from core.models.precision import kept, sure_race
     except (ImportError, OSError):
         return
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     for device in devices:
-        ratio = speedup(torch.device(device))
-        chosen = "bfloat16" if ratio >= MARGIN else "float32"
-        yield Finding(
-            f"dtype on {device}",
-            "ok",
-            f"auto is {chosen} from {SMALL // 10**6} M parameters up, float32 below:"
-            f" bfloat16 is {ratio:.1f} times as fast",
-        )
+        where = torch.device(device)
+        yield _auto(device, sure_race(where), kept(where))
+
+
+def _auto(device: str, now: float, known: tuple[float, Path] | None) -> Finding:
+    """What was measured just now, beside what earlier runs have gone by."""
+    from core.models.precision import MARGIN, SMALL
+
+    ratio, place = known or (now, None)
+    chosen, other = "float32", "bfloat16"
+    if ratio >= MARGIN:
+        chosen, other = other, chosen
+    text = (
+        f"auto is {chosen} from {SMALL // 10**6} M parameters up, float32 below:"
+        f" bfloat16 is {now:.1f} times as fast"
+    )
+    if (ratio >= MARGIN) == (now >= MARGIN):
+        return Finding(f"dtype on {device}", "ok", text)
+    text += f" now, and was {ratio:.1f} times by {place}: delete that file for {other}"
+    return Finding(f"dtype on {device}", "note", text)
 
 
 def _torchaudio() -> Iterator[Finding]:
@@ -123,6 +163,23 @@ def _model() -> Iterator[Finding]:
     yield Finding("embedded model", "bad" if missing else "ok", text)
 
 
+def _reduction() -> Iterator[Finding]:
+    """Load the embedded model, let it hear a tone, and cut its prompt."""
+    try:
+        from core.engine.checkup import checkup
+        from core.models import load_model
+
+        found = checkup(load_model("embedded", device="cpu", offline=True))
+    except Exception as error:
+        yield Finding("reduction", "bad", f"tried on the embedded model: {_one_line(error)}")
+        return
+    if found.cut is None:
+        yield Finding("reduction", "bad", f"the embedded model cannot be reduced: {found.reason}")
+    else:
+        text = f"tried on the embedded model: {found.cut:.0%} of its prefill FLOPs cut"
+        yield Finding("reduction", "ok", text)
+
+
 def _machine() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     limits = {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
@@ -148,13 +205,9 @@ def _ffmpeg() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for name, extra in _EXTRAS.items():
-        version = _version(name)
-        yield Finding(
-            name,
-            "ok" if version else "note",
-            version or f"not installed; only for pip install 'fastadasp[{extra}]'",
-        )
+    for extra in _EXTRAS:
+        for need in _needs(extra):
+            yield _installed(need, f"pip install '{_OURS}[{extra}]'", "note")
 
 
 _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -165,6 +218,7 @@ _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _transformers,
     _ffmpeg,
     _model,
+    _reduction,
     _machine,
     _hub,
     _extras,
@@ -181,7 +235,8 @@ def _version(name: str) -> str | None:
 def _import_error(module: str, name: str = "") -> str | None:
     """Why a module cannot be imported, tried in a process of its own; None if it can."""
     code = f"from {module} import {name}" if name else f"import {module}"
-    command = [sys.executable, "-P", "-c", code]  # what lies in the working folder is not tried
+    # -P: what lies in the folder where this is called is no library
+    command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return None

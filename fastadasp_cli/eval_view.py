@@ -102,11 +102,14 @@ def table(found: Evaluation, block: BlockResult) -> None:
 
 
 def _caption(found: Evaluation, block: BlockResult) -> str:
+    from core.results.report import numbers
+
     revision = f" ({found.revision})" if found.revision else ""
     into = f" into {block.target_language}" if block.target_language else ""
+    weights = numbers(found.dtype, found.quantize)
     lines = [
         f"{block.of}, {block.task}{into}: {block.recordings} recordings with"
-        f" {found.model}{revision} on {found.device}, {found.dtype}; segments {block.segment};"
+        f" {found.model}{revision} on {found.device}, {weights}; segments {block.segment};"
         f" 95 % intervals of {found.draws} draws"
     ]
     by_signature: dict[str, list[str]] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The models that --model takes.", invoke_without_command=True)
 
-_COLUMNS = ("model", "family", "tasks", "window", "tokens/s", "reduction", "tested on", "note")
+_COLUMNS = ("model", "family", "tasks", "window", "tokens/s", "tests run on", "note")
 
 
 @app.callback()
@@ -39,7 +39,6 @@ def list_models(ctx: typer.Context, as_json: opt.AsJson = False) -> None:
             " ".join(row.tasks),
             f"{row.window:g} s",
             f"{row.tokens_per_second:g}",
-            "yes" if row.reduction else "no",
             row.tested,
             row.note,
         )

@@ -223,6 +223,7 @@ def _about(name: str, config: RunConfig, lm: Any, segments: Sequence[Segment]) -
         "revision": lm.revision,
         "device": str(lm.device),
         "dtype": str(lm.dtype).removeprefix("torch."),
+        "quantize": config.quantize,
         "method": reduction.method,
         "schedule": reduction.schedule,
         "positions": reduction.positions,

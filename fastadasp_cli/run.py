@@ -157,6 +157,7 @@ def _work(
     total = len(mine) if isinstance(mine, list) else None
     watcher = console.Watcher(output, total, len(config.each))
     with _sink(config, output) as sink, Interrupts() as interrupts, watcher.watching():
+        watcher.caution = _caution(sink)
         if isinstance(recordings, list):
             # a side file's name depends on all that share its stem, also in other shards
             sink.expect(recording.id for recording in recordings)
@@ -181,6 +182,16 @@ def _runner(cluster: Cluster | None) -> Callable[..., Report]:
     from core.cluster import run as run_there
 
     return partial(run_there, cluster)
+
+
+def _caution(sink: Any) -> str | None:
+    """What to say when a folder is gone on with by other versions than it was begun with."""
+    from core import __version__
+    from core.results.store import Store
+    from core.template import versions
+
+    now = {"fastadasp": __version__, **versions()}
+    return sink.other_versions(now) if isinstance(sink, Store) else None
 
 
 def _sink(config: RunConfig, output: OutputConfig) -> AbstractContextManager[Any]:

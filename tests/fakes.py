@@ -130,7 +130,8 @@ class FakeStages:
             raise StartError("model 'absent' cannot be loaded: no such model")
         self.log.append("start")
         model = SimpleNamespace(
-            facts=SimpleNamespace(sample_rate=RATE),
+            facts=SimpleNamespace(sample_rate=RATE, source_languages=None),
+            prompt_ids=lambda request: ([], [request.language if request.task == "asr" else None]),
             revision="r1",
             decoder_shape=SimpleNamespace(layers=32),
             device="cpu",

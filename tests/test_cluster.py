@@ -60,7 +60,7 @@ def test_two_workers_write_the_records_of_one_process_and_a_killed_one_is_replac
     run_here(CONFIG, recordings, expected, stages=FakeStages())
     killer = corpus(folder, {"killer": f"one\n!kill {folder}/killed"})
     events: list[Event] = []
-    with Store(folder / "out", CONFIG.settings_hash) as store:
+    with Store(folder / "out", CONFIG.settings) as store:
         report = run(TWO, CONFIG, recordings + killer, store, on_event=events.append)
         found = store.records("asr")
     assert (folder / "killed").exists()
@@ -77,7 +77,7 @@ def test_two_workers_write_the_records_of_one_process_and_a_killed_one_is_replac
     # the same resume: what is ok is skipped, and no worker is started for the rest
     again: list[Event] = []
     good = [one for one in recordings + killer if one.id not in ("bad", "gone")]
-    with Store(folder / "out", CONFIG.settings_hash) as store:
+    with Store(folder / "out", CONFIG.settings) as store:
         report = run(TWO, CONFIG, good, store, on_event=again.append)
     assert report.skipped == len(again) == 15
 
@@ -155,6 +155,14 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> Inline:
     ray = Inline()
     monkeypatch.setattr("core.worker.ray", lambda: ray)
     return ray
+
+
+def test_workers_do_not_fall_back_to_cpus_unasked(folder: Path, inline: Inline) -> None:
+    inline.cluster_resources = lambda: {"CPU": 8.0, "accelerator_type:H100": 1.0}
+    recordings = corpus(folder, {"a": "one"})
+    with pytest.raises(StartError, match=r"none by the name GPU: .*--gpus-per-worker, 0 for"):
+        run(replace(TWO, gpus=None), CONFIG, recordings, MemorySink())
+    assert run(replace(TWO, gpus=0.0), CONFIG, recordings, MemorySink()).ok == 1
 
 
 def test_a_model_that_does_not_load_ends_the_run(folder: Path, inline: Inline) -> None:

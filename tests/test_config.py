@@ -59,6 +59,12 @@ def test_none_with_a_level_takes_the_tasks_method() -> None:
 
 def test_none_stays_none_at_level_zero() -> None:
     assert resolve(preset="none", reduce=0).reduction.method == "none"
+    assert resolve(method="none", reduce=0).reduction.reduce == 0
+
+
+def test_what_reduces_nothing_has_no_target() -> None:
+    """The preset's own level, 20 %, is not what happens."""
+    assert resolve(method="none").reduction.reduce == 0
 
 
 def test_a_method_that_cuts_the_cache_has_no_place_in_the_prompt() -> None:
@@ -139,6 +145,15 @@ def test_start_layer_wins_and_must_exist() -> None:
             {"method": "streaming-llm", "start_layer": 0, "positions": "keep", "size_bias": False},
             "leave out --start-layer, --positions, --size-bias",
         ),
+        ({"method": "none", "reduce": 0.3}, "none reduces nothing: leave out --reduce, or name a"),
+        (
+            {"method": "none", "schedule": "once", "start_layer": 2},
+            "out --schedule, --start-layer,",
+        ),
+        ({"schedule": "input", "start_layer": 2}, "input begins at no layer; leave it out, or use"),
+        ({"schedule": "2-0-1", "start_layer": 2}, "2-0-1 begins at no layer"),
+        ({"preset": "asr-aggressive", "start_layer": 2}, "input begins at no layer"),
+        ({"method": "affinity", "threshold": 0.8, "start_layer": 2}, "input begins at no layer"),
         ({"device": "gpu"}, "auto, cpu, cuda"),
         ({"dtype": "int8"}, "float32"),
         ({"batch_size": 0}, "auto or a number"),
@@ -264,7 +279,7 @@ def test_several_tasks_have_the_settings_that_each_has_alone() -> None:
         resolve(task="sqa", **words | {"lang": None}),
     ]
     assert both.each == tuple(alone)
-    assert both.settings == {one.task: one.settings_hash for one in alone}
+    assert both.settings == {one.task: one.settings[one.task] for one in alone}
     assert both.settings_hash == alone[0].settings_hash
     assert resolve_tasks(task="asr", lang="de") == resolve(task="asr", lang="de")
     asr, er = resolve_tasks(task="asr,er", lang="de").each

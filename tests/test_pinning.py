@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.flags import resolve
+from core.models import revision
 from core.models.revision import FOLDER, revision_of
 from core.pinning import pinned
 
@@ -18,10 +19,18 @@ def fingerprint(**flags: Any) -> str:
     return pinned(resolve(**flags)).settings_hash
 
 
-def test_the_embedded_model_is_known_by_its_weights() -> None:
-    weights = (FOLDER / "embedded" / "model.safetensors").read_bytes()
-    assert revision_of("embedded") == hashlib.sha256(weights).hexdigest()[:12]
+def test_the_embedded_model_is_known_by_what_is_in_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert fingerprint() == fingerprint() != resolve().settings_hash
+    shutil.copytree(FOLDER / "embedded", tmp_path / "embedded")
+    monkeypatch.setattr(revision, "FOLDER", tmp_path)
+    first = revision_of("embedded")
+    for name in ("fastadasp.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / "embedded" / name).write_bytes(b"other")
+        assert revision_of("embedded") not in (first, None)
+        shutil.copy(FOLDER / "embedded" / name, tmp_path / "embedded" / name)
+        assert revision_of("embedded") == first  # whenever it was written
 
 
 def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
@@ -29,10 +38,16 @@ def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b"{}")
     first = fingerprint(model=str(tmp_path))
     (tmp_path / "notes.md").write_text("of no effect")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "download.json").write_text("of no effect")
     assert fingerprint(model=str(tmp_path)) == first
     (tmp_path / "model.safetensors").write_bytes(b"two")
     os.utime(tmp_path / "model.safetensors", ns=(5, 5))
-    assert fingerprint(model=str(tmp_path)) != first
+    second = fingerprint(model=str(tmp_path))
+    assert second != first
+    (tmp_path / "speech-lora").mkdir()
+    (tmp_path / "speech-lora" / "adapter_model.safetensors").write_bytes(b"heard through")
+    assert fingerprint(model=str(tmp_path)) not in (first, second)
 
 
 def test_a_hub_model_is_known_by_the_commit_at_hand(
@@ -44,7 +59,7 @@ def test_a_hub_model_is_known_by_the_commit_at_hand(
     monkeypatch.setattr(
         huggingface_hub,
         "try_to_load_from_cache",
-        lambda name, file: real(name, file, cache_dir=tmp_path),
+        lambda name, file, revision: real(name, file, tmp_path, revision),
     )
     assert revision_of("some/model", offline=True) is None
     place = tmp_path / "models--some--model"
@@ -54,6 +69,7 @@ def test_a_hub_model_is_known_by_the_commit_at_hand(
         (place / "snapshots" / commit).mkdir(parents=True)
         (place / "snapshots" / commit / "config.json").write_text("{}")
         assert revision_of("some/model", offline=True) == commit
+    assert revision_of("some/model", offline=True, asked="a" * 40) == "a" * 40
     assert revision_of("no name at all", offline=True) is None
 
 
@@ -62,7 +78,7 @@ def test_what_is_not_at_hand_is_looked_up_once_and_only_when_allowed(
 ) -> None:
     asked: list[str] = []
 
-    def fetch(name: str, file: str) -> str:
+    def fetch(name: str, file: str, revision: None) -> str:
         asked.append(name)
         return f"/cache/snapshots/{'c' * 40}/{file}"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core import pipeline, reading
-from core.errors import StartError
+from core.errors import StartError, UsageError
 from core.flags import resolve
 from core.pipeline import Event, run
 from core.reading import ReadAhead
@@ -28,6 +28,9 @@ class Sink:
 
     def expect(self, ids: Any) -> None:
         self.expected += ids
+
+    def begin(self, record: Transcript) -> None:
+        pass
 
     def done(self, key: tuple[str, str], source: Source, question: str | None = None) -> bool:
         return key[0] in self.finished
@@ -81,7 +84,7 @@ def test_the_record_says_how_it_was_made(corpus: Any) -> None:
     assert (record.model, record.model_revision) == ("fake", "r1")
     assert (record.device, record.dtype, record.num_beams) == ("cpu", "float32", 5)
     assert (record.preset, record.overrides, record.start_layer) == ("st-safe", {"reduce": 0.3}, 2)
-    assert record.settings_hash == config.settings_hash
+    assert record.settings_hash == config.hash_in("float32")
     assert record.source.size == 4
     assert record.flops.reduction_target == 0.3
 
@@ -231,6 +234,28 @@ def test_fail_fast_ends_at_the_first_failure(corpus: Any) -> None:
     assert [record.id for record in sink.records] == ["a", "b"]
     assert (report.ok, report.failed) == (1, 1)
     assert stages.log[-1] == "exit"
+
+
+def test_results_in_other_numbers_are_refused_before_a_recording_is_read(
+    corpus: Any, tmp_path: Path
+) -> None:
+    class Bfloat16(FakeStages):
+        def start(self, config: Any) -> Any:
+            model, engine = super().start(config)
+            model.dtype = "torch.bfloat16"
+            return model, engine
+
+    config = resolve(model="fake")
+    both = corpus(a="one", b="two")
+    with Store(tmp_path / "out", config.settings) as store:
+        go(both[:1], store)
+    stages = Bfloat16()
+    refused = pytest.raises(UsageError, match="here it is bfloat16")
+    with Store(tmp_path / "out", config.settings) as store, refused:
+        run(config, both, store, stages=stages)
+    assert stages.log == ["start"]
+    with Store(tmp_path / "out", config.settings) as store:
+        assert go(both, store)[0].skipped == 1
 
 
 def test_what_no_recording_can_survive_ends_the_run(corpus: Any) -> None:

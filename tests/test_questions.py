@@ -58,7 +58,7 @@ def test_a_changed_question_is_asked_again(tmp_path: Path) -> None:
     files = corpus(tmp_path, a="!ask", b="!ask")
     config = resolve(model="fake", task="sqa")
     for questions, skipped in ((("who?", "when?"), 0), (("who?", "why?"), 1), (("who?", None), 1)):
-        with Store(tmp_path / "out", config.settings_hash) as store:
+        with Store(tmp_path / "out", config.settings) as store:
             report, _ = go(asked(files, *questions), store, config=config)
         assert report.skipped == skipped
         assert store.records("sqa")["b"].question == questions[1]

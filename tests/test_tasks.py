@@ -21,11 +21,12 @@ from core.flags import resolve, resolve_tasks
 from core.media import apart
 from core.pipeline import Event
 from core.reading import Read
-from core.records import Recording, Report, Transcript
+from core.records import Hypothesis, Recording, Report, Segment, Transcript
+from core.results.assemble import in_equal_parts
 from core.results.store import MemorySink, Store
 from core.stages import Rooms
 from fastadasp_cli.main import app
-from tests.fakes import FakeCut, FakeStages
+from tests.fakes import COST, FakeCut, FakeEngine, FakeStages
 from tests.test_cluster import Inline
 from tests.test_stages import model, tone
 
@@ -80,17 +81,40 @@ def test_a_recording_is_read_once_and_has_a_record_for_each_task(corpus: Any) ->
     assert (report.ok, report.audio_s) == (2, 6.0)
     for one in records:
         alone = resolve(model="fake", task=one.task, lang="de" if one.task == "st" else None)
-        assert one.settings_hash == alone.settings_hash
+        assert one.settings_hash == alone.hash_in("float32")
         assert (one.preset, one.target_language) == (alone.preset, alone.target_language)
 
 
-def test_the_first_task_pays_for_reading_and_the_others_say_so(corpus: Any) -> None:
+def test_what_tasks_share_is_in_their_records_in_equal_parts(
+    corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has the encoding in the cost of the first."""
+    plain = FakeEngine._answer
+
+    def first_pays(self: FakeEngine, segment: Segment, size: int) -> Hypothesis:
+        answer = plain(self, segment, size)
+        free = {} if answer.task == "asr" else {"encode_s": 0.0, "encoder_flops": 0}
+        return replace(answer, cost=replace(answer.cost, **free))
+
+    monkeypatch.setattr(FakeEngine, "_answer", first_pays)
     _, (asr, st), _ = go(corpus(a="one\n!warn odd"))
-    assert (asr.latency.load_audio_s, asr.latency.segment_s) == (0.01, 0.02)
-    assert (st.latency.load_audio_s, st.latency.segment_s) == (0, 0)
-    assert asr.time == pytest.approx(st.time + 0.03)
-    assert (asr.warnings, st.warnings) == (("odd",), ("odd", "shared_with:asr"))
+    for one in (asr, st):
+        assert (one.latency.load_audio_s, one.latency.segment_s) == (0.005, 0.01)
+        assert one.latency.encode_s == pytest.approx(2 * COST.encode_s / 2)
+        assert one.flops.encoder == 2 * COST.encoder_flops / 2
+    assert (asr.time, asr.rtfx, asr.flops) == (st.time, st.rtfx, st.flops)
+    assert (asr.warnings, st.warnings) == (("odd", "shared_with:st"), ("odd", "shared_with:asr"))
     assert asr.duration == st.duration == 4
+
+
+def test_no_flop_is_lost_in_parts() -> None:
+    costs = [replace(COST, encoder_flops=11, encode_s=0.3), replace(COST, encoder_flops=0)]
+    answers = [Hypothesis("a", 0, 0.0, 1.0, "x", cost, task=str(cost)) for cost in costs * 2]
+    apart = Hypothesis("a", 1, 1.0, 2.0, "x", replace(COST, encoder_flops=5))
+    *shared, alone = in_equal_parts([*answers, apart])
+    assert [one.cost.encoder_flops for one in shared] == [6, 6, 5, 5]
+    assert sum(one.cost.encode_s for one in shared) == pytest.approx(0.8)
+    assert alone == apart
 
 
 def test_a_task_that_is_done_is_left_out(corpus: Any) -> None:

@@ -64,4 +64,4 @@ class Shared:
             spent.update(zip(new, flops, strict=True))
         heard = together([self._kept[name] for name in names])
         paid = [spent.pop(name, 0) for name in names]
-        return replace(heard, flops=max(paid)), paid
+        return replace(heard, flops=paid), paid

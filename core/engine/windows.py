@@ -100,16 +100,16 @@ def encode(lm: SpeechLM, segments: Sequence[Segment], scored: bool) -> tuple[Enc
     portions = runs(seconds, lm.device, max(TOGETHER, len(segments)))
     made = [lm.encode(parts[portion], scored) for portion in portions]
     tokens = _joined([row for one in made for row in one.tokens], heard)
-    flops = [one.flops for one in made for _ in one.tokens]
+    flops = [spent for one in made for spent in one.flops]
     ends = _ends(heard)
     spent = [sum(flops[first:last]) for first, last in ends]
     if any(one.received is None or one.own is None for one in made):
-        return Encoded(tokens, max(spent)), spent
+        return Encoded(tokens, spent), spent
     received, own = (
         _joined([row for one in made for row in getattr(one, name)], heard)
         for name in ("received", "own")
     )
-    return Encoded(tokens, max(spent), received, own), spent
+    return Encoded(tokens, spent, received, own), spent
 
 
 def _joined(rows: Sequence[Tensor], heard: Sequence[Sequence[Any]]) -> list[Tensor]:

@@ -19,6 +19,7 @@ from ..flops import DecoderShape
 from ..placing import home
 from ..records import Seconds, Waveform
 from .facts import Encoded, Facts, Family, Request, language_name
+from .shape import shape_of
 
 __all__ = ["Encoded", "Facts", "Request", "SpeechLM"]
 
@@ -73,11 +74,15 @@ class SpeechLM(ABC):
         return AutoProcessor.from_pretrained(place, **how)
 
     @classmethod  # noqa: B027
-    def prepare(cls, model: Any, place: str) -> None:
+    def prepare(cls, model: Any, place: str, how: Mapping[str, Any]) -> None:
         """Whatever a freshly loaded model needs before it can hear; nothing, as a rule.
 
+        Args:
+            model: with its weights.
+            place, how: as `load_processor` takes them.
+
         Raises:
-            StartError: a package for it is not installed.
+            StartError: a package for it is not installed, or a part of the checkpoint is missing.
         """
 
     @property
@@ -204,17 +209,7 @@ class SpeechLM(ABC):
     @property
     def decoder_shape(self) -> DecoderShape:
         """Sizes of the decoder, for the cost model."""
-        config = self.model.config.get_text_config()
-        heads = config.num_attention_heads
-        return DecoderShape(
-            hidden=config.hidden_size,
-            layers=config.num_hidden_layers,
-            heads=heads,
-            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            intermediate=_visited(config),
-            vocab=config.vocab_size,
-        )
+        return shape_of(self.model.config.get_text_config())
 
     def check(self, request: Request) -> None:
         """Raise UsageError if the model lacks the task or a language, naming what it has."""
@@ -289,14 +284,6 @@ class SpeechLM(ABC):
 def _require(model: str, what: str, value: str | None, choices: tuple[str, ...] | None) -> None:
     if value is not None and choices is not None and value not in choices:
         raise UsageError(f"{model} lacks the {what} '{value}'; it has {', '.join(choices)}")
-
-
-def _visited(config: Any) -> int:
-    """Width of the MLP that a token goes through, all the experts it visits together."""
-    experts = getattr(config, "num_experts_per_tok", None)
-    if not experts or not getattr(config, "num_experts", 0):
-        return int(config.intermediate_size)
-    return int(experts * config.moe_intermediate_size)
 
 
 def _codes(value: Any) -> tuple[str, ...] | None:

@@ -8,7 +8,8 @@ change their rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -16,10 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+_NAMES = ("matmul", "bmm", "mm", "mv", "inner")
 _PRODUCTS = frozenset(
-    {torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__, Tensor.__rmatmul__}
+    [getattr(one, name) for one in (torch, Tensor) for name in _NAMES] + [Tensor.__matmul__]
 )
-_CONVOLUTIONS = frozenset({torch.conv1d, torch.conv2d, functional.conv1d, functional.conv2d})
+_SUMS = frozenset(getattr(one, name) for one in (torch, Tensor) for name in ("addmm", "baddbmm"))
+_CONVOLUTIONS = frozenset(getattr(torch, f"conv{n}d") for n in (1, 2, 3))
+_WIDENING = frozenset(getattr(torch, f"conv_transpose{n}d") for n in (1, 2, 3))
 
 
 class Counting(TorchFunctionMode):
@@ -42,8 +46,12 @@ class Counting(TorchFunctionMode):
             self.flops += 2 * out.numel() * args[0].shape[-1]
         elif func in _CONVOLUTIONS:
             self.flops += 2 * out.numel() * args[1][0].numel()
+        elif func in _WIDENING:
+            self.flops += 2 * args[0].numel() * args[1][0].numel()
         elif func in _PRODUCTS:
             self.flops += 2 * out.numel() * args[0].shape[-1]
+        elif func in _SUMS:
+            self.flops += 2 * out.numel() * args[1].shape[-1]
         elif func is torch.einsum:
             self.flops += _einsum(*args)
         elif func is functional.scaled_dot_product_attention:
@@ -53,6 +61,12 @@ class Counting(TorchFunctionMode):
         elif func is functional.multi_head_attention_forward:
             self.flops += _whole_attention(*args[:2])
         return out
+
+
+def shares(total: int, weights: Sequence[int]) -> list[int]:
+    """A total in parts by weight, which add up to it."""
+    ends = [total * end // max(1, sum(weights)) for end in accumulate(weights)]
+    return [end - begin for begin, end in pairwise([0, *ends[:-1], total])]
 
 
 def _whole_attention(query: Tensor, key: Tensor) -> int:

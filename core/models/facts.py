@@ -136,14 +136,14 @@ class Encoded:
 
     Attributes:
         tokens: audio tokens of each waveform, (audio tokens, hidden).
-        flops: what each of them cost, its padding in the batch included.
+        flops: of each of them, padding included; together they are what was spent.
         received, own: attention of the last layer, folded to audio tokens, if it was asked for:
             what each token received (mean over queries of the largest head at each pair of
             frames), and what it gave itself (mean over heads); (audio tokens,), float32 each.
     """
 
     tokens: list[Tensor]
-    flops: int
+    flops: list[int]
     received: list[Tensor] | None = None
     own: list[Tensor] | None = None
 
@@ -151,16 +151,16 @@ class Encoded:
     def rows(self) -> list[Encoded]:
         """Each waveform by itself."""
         return [
-            Encoded([tokens], self.flops, *(one and [one[n]] for one in (self.received, self.own)))
-            for n, tokens in enumerate(self.tokens)
+            Encoded([tokens], [flops], *(one and [one[n]] for one in (self.received, self.own)))
+            for n, (tokens, flops) in enumerate(zip(self.tokens, self.flops, strict=True))
         ]
 
 
 def together(rows: Sequence[Encoded]) -> Encoded:
-    """What was encoded apart; its cost is that of the dearest."""
+    """What was encoded apart."""
     received, own = (
         [value for row in rows for value in getattr(row, name) or ()] or None
         for name in ("received", "own")
     )
     tokens = [one for row in rows for one in row.tokens]
-    return Encoded(tokens, max(row.flops for row in rows), received, own)
+    return Encoded(tokens, [one for row in rows for one in row.flops], received, own)

@@ -6,13 +6,14 @@ anything else it transcribes; questions are answered in a second pass on the tex
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from ..errors import StartError
 from .facts import Family, Request, language_name
 from .native import Native
+from .weights import load_adapter
 
 _SPOKEN = ("en", "fr", "de", "es", "pt", "ja")
 # the first generation's template puts the day's date there, so that no two days ask alike
@@ -40,13 +41,10 @@ class GraniteSpeech(Native):
     together = False
 
     @classmethod
-    def prepare(cls, model: Any, place: str) -> None:
-        """Switch on the LoRA that hears."""
-        if not model.config.has_lora_adapter:
-            return
-        if not getattr(model, "_hf_peft_config_loaded", False):
-            raise StartError(f"{place} hears through a LoRA; run pip install peft")
-        model.enable_adapters()
+    def prepare(cls, model: Any, place: str, how: Mapping[str, Any]) -> None:
+        """Load the LoRA that hears, which lies beside the weights."""
+        if model.config.has_lora_adapter:
+            load_adapter(model, place, "", how)
 
     @property
     def extractor(self) -> Any:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StartError, first_line
-from .quantized import check_packages, quantization
+from .quantized import check_packages, check_quantized, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
+from .shape import check_positions, check_weights
+from .weights import load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,8 @@ _NOT_FAMILIES = frozenset(
         "precision",
         "quantized",
         "revision",
+        "shape",
+        "weights",
         EMBEDDED,
     }
 )
@@ -50,8 +54,8 @@ class FamilyRow:
         tasks: that it has.
         window: longest piece in seconds.
         tokens_per_second: audio tokens.
-        reduction: whether its decoder can be reduced; `models check` tries it on a checkpoint.
-        tested: on what weights.
+        tested: on what weights the project's own tests run it, reduced and not; a published
+            checkpoint is tried by `models check`.
         note: what else to know.
     """
 
@@ -60,7 +64,6 @@ class FamilyRow:
     tasks: tuple[str, ...]
     window: float
     tokens_per_second: float
-    reduction: bool
     tested: str
     note: str
 
@@ -95,7 +98,6 @@ def _row(name: str) -> FamilyRow:
         tasks=about.tasks,
         window=about.max_seconds,
         tokens_per_second=about.tokens_per_second,
-        reduction=True,
         tested="tiny random weights",
         note="; ".join(filter(None, notes)) or "hub id or folder",
     )
@@ -117,7 +119,7 @@ def load_model(
         device: auto | cpu | cuda | cuda:N | mps | split (all GPUs, then main memory).
         dtype: auto | float32 | bfloat16 | float16; for auto see `precision`.
         offline: look only on this machine.
-        revision: commit of a hub model, None = its newest; a folder is what it is.
+        revision: commit of a hub model, None = as `revision_of`; a folder is what it is.
         quantize: 8bit | 4bit, the weights of the decoder's layers; None = as they are.
 
     Raises:
@@ -135,10 +137,12 @@ def load_model(
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
         raise StartError(f"{place} holds no config.json; give a model folder or a hub id")
     try:
+        # everything comes from this commit, so that the record names what was loaded
+        commit = revision_of(model, offline=offline, asked=revision)
         # never another's code: a checkpoint is weights and settings
         how: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-        if revision is not None and not Path(place).is_dir():
-            how["revision"] = revision
+        if not Path(place).is_dir():
+            how["revision"] = commit or revision
         _register(place, how)
         config = AutoConfig.from_pretrained(place, **how)
         family = _family(_card(place).get("family", config.model_type))
@@ -148,11 +152,17 @@ def load_model(
             loading["quantization_config"] = quantization(quantize, family, empty, loading["dtype"])
         if quantize is not None or device == SPLIT:
             loading["device_map"] = "auto" if device == SPLIT else {"": where}
-        lm = _build(family, model, place, how, config, loading)
+        parts = _build(family, place, how, config, loading)
     except StartError:
         raise
     except Exception as error:
         raise StartError(_why(model, error, local)) from error
+    lm: SpeechLM = family(model, commit, *parts, _card(place))
+    if quantize is not None:
+        check_quantized(lm.model, lm.decoder.layers, quantize)
+    else:
+        check_weights(model, lm.decoder_shape, lm.decoder.layers)
+    check_positions(model, lm.model.config.get_text_config())
     if "device_map" not in loading:
         lm.model.to(where)
     return lm
@@ -172,24 +182,16 @@ def place_of(device: str, dtype: str, parameters: int) -> tuple[torch.device, to
 
 
 def _build(
-    family: Any,
-    name: str,
-    place: str,
-    how: Mapping[str, Any],
-    config: Any,
-    loading: Mapping[str, Any],
-) -> SpeechLM:
+    family: Any, place: str, how: Mapping[str, Any], config: Any, loading: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    """The transformers model, ready to hear, and its processor."""
     _check_needs(family)
     architecture = _architecture(family, config)
     processor = family.load_processor(place, how)
-    # pickled weights could run anything
-    model = architecture.from_pretrained(place, use_safetensors=True, **loading, **how).eval()
-    family.prepare(model, place)
+    model = load_weights(architecture, place, **loading, **how)
+    family.prepare(model, place, how)
     model.requires_grad_(False)
-    # what was loaded, whatever was asked for
-    revision = getattr(config, "_commit_hash", None) or revision_of(name, offline=True)
-    lm: SpeechLM = family(name, revision, model, processor, _card(place))
-    return lm
+    return model, processor
 
 
 def _card(place: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import TranscriptionError
 from ..records import Seconds, Waveform
 from .base import SpeechLM
-from .counting import Counting
+from .counting import Counting, shares
 from .facts import Encoded, Request, language_name
 from .hearing import load_hearing
 
@@ -46,13 +46,17 @@ class Native(SpeechLM):
         return found
 
     def encode(self, waveforms: Sequence[Waveform], scored: bool = False) -> Encoded:
-        """Audio tokens of each waveform, as the processor counts them."""
+        """Audio tokens of each waveform, as the processor counts them; by these it pays."""
         shortest = round(_SHORTEST_SECONDS * self.extractor.sampling_rate)
         waves = self._checked(waveforms, shortest)
         groups = [waves] if self.together else [[wave] for wave in waves]
-        with Counting() as spent:
-            tokens = [row for group in groups for row in self._tokens(group)]
-        return Encoded(tokens, spent.flops // len(waves))
+        tokens, flops = [], []
+        for group in groups:
+            with Counting() as spent:
+                rows = self._tokens(group)
+            tokens += rows
+            flops += shares(spent.flops, [len(row) for row in rows])
+        return Encoded(tokens, flops)
 
     def _tokens(self, waves: list[Waveform]) -> list[Tensor]:
         """Encode waveforms side by side."""

@@ -7,17 +7,16 @@ Prompts: the Open ASR Leaderboard's and the model card's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import StartError
 from .facts import Family, Request
 from .native import Native, spoken, wanted
+from .weights import load_adapter
 
 _LORA = "speech-lora"
 _LANGUAGES = ("en", "zh", "de", "fr", "it", "ja", "es", "pt")
@@ -40,15 +39,11 @@ class Phi4Multimodal(Native):
     ears = "Phi4MultimodalProcessor"
 
     @classmethod
-    def prepare(cls, model: Any, place: str) -> None:
+    def prepare(cls, model: Any, place: str, how: Mapping[str, Any]) -> None:
         """Load the LoRA that hears; a folder without one is taken to have it in its weights."""
         folder = Path(place)
-        if folder.is_dir() and not (folder / _LORA).is_dir():
-            return
-        if find_spec("peft") is None:
-            raise StartError(f"{place} hears through a LoRA; run pip install peft")
-        model.load_adapter(place, adapter_name="speech", adapter_kwargs={"subfolder": _LORA})
-        model.set_adapter("speech")
+        if not folder.is_dir() or (folder / _LORA).is_dir():
+            load_adapter(model, place, _LORA, how)
 
     @property
     def extractor(self) -> Any:

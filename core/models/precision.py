@@ -23,9 +23,12 @@ SMALL = 100_000_000
 """Parameters below which a model stays in float32."""
 MARGIN = 1.3
 """How many times as fast bfloat16 must be to be chosen."""
-_ROUNDS = 5
+_CLOSE = 1.25
+"""So many times above or below the margin a result is not sure: another moment may decide."""
+_ROUNDS, _MANY_ROUNDS = 5, 40
 _CPU_SIZES, _GPU_SIZES = (256, 1024, 1024), (2048, 4096, 4096)
 _PROCESSOR = Path("/proc/cpuinfo")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def for_size(parameters: int, device: torch.device) -> torch.dtype:
@@ -42,26 +45,40 @@ def for_size(parameters: int, device: torch.device) -> torch.dtype:
 def speedup(device: torch.device) -> float:
     """How many times as fast as float32 bfloat16 is here; asked of the device once, then known.
 
-    Kept on the disk, by processor and torch version, where the user's cache can be written.
+    Kept on the disk, where the user's cache can be written, so that a run goes on in the numbers
+    that it was begun in. `kept` says whether and where.
     """
-    return _speedup(str(device), _name(device))
+    return _speedup(str(device), _key(device))
 
 
 @cache
-def _speedup(device: str, name: str) -> float:
+def _speedup(device: str, key: str) -> float:
     import torch
 
-    known, key = _known(), f"{name}, torch {torch.__version__}"
+    known = _known()
     if key not in known:
-        known[key] = race(torch.device(device))
+        known[key] = sure_race(torch.device(device))
         # a cache is a convenience: no home, no matter
         with suppress(OSError):
             _keep(known)
     return known[key]
 
 
-def race(device: torch.device) -> float:
-    """Time of a matrix product in float32 over that in bfloat16, best of a few rounds in turn.
+def kept(device: torch.device) -> tuple[float, Path] | None:
+    """What an earlier process found out about this device, and the file that says so."""
+    ratio = _known().get(_key(device))
+    return None if ratio is None else (ratio, _place())
+
+
+def sure_race(device: torch.device) -> float:
+    """`race`, run again for longer where the result lies close to the margin."""
+    ratio = race(device)
+    sure = not MARGIN / _CLOSE < ratio < MARGIN * _CLOSE
+    return ratio if sure else race(device, _MANY_ROUNDS)
+
+
+def race(device: torch.device, rounds: int = _ROUNDS) -> float:
+    """Time of a matrix product in float32 over that in bfloat16, best of some rounds in turn.
 
     A few milliseconds a round, the first of which warms up. 0 where bfloat16 does not work.
     """
@@ -77,7 +94,7 @@ def race(device: torch.device) -> float:
             )
             for dtype in best
         }
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             for dtype, (left, right) in sides.items():
                 begin = time.perf_counter()
                 (left @ right)[0, 0].item()  # waits for the device
@@ -85,6 +102,18 @@ def race(device: torch.device) -> float:
     except RuntimeError:
         return 0.0
     return best[torch.float32] / best[torch.bfloat16]
+
+
+def _key(device: torch.device) -> str:
+    """What the result hangs on: the processor, torch, and how much of a CPU there is to use."""
+    import torch
+
+    part = ""
+    if device.type == "cpu":
+        part = f"{torch.get_num_threads()} threads, "
+        with suppress(OSError):
+            part += f"quota {_QUOTA.read_text().strip()}, "
+    return f"{_name(device)}, {part}torch {torch.__version__}"
 
 
 def _name(device: torch.device) -> str:

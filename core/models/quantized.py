@@ -54,6 +54,15 @@ def quantization(bits: str, family: Any, empty: Any, dtype: torch.dtype) -> Any:
     return BitsAndBytesConfig(llm_int8_skip_modules=list(beside(empty, layers)), **how)
 
 
+def check_quantized(model: Any, layers: Any, bits: str) -> None:
+    """Raise StartError unless weights of the decoder's layers became whole numbers."""
+    if all(one.is_floating_point() for one in layers.parameters()):
+        raise StartError(
+            f"--quantize {bits}: {type(model).__name__} was loaded with all its weights as they"
+            " are; leave it out, or try another version of bitsandbytes"
+        )
+
+
 def beside(model: Any, layers: Any, prefix: str = "") -> Iterator[str]:
     """Names of the largest modules that have no part in the decoder's layers."""
     for name, child in model.named_children():

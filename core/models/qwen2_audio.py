@@ -128,9 +128,10 @@ class Qwen2Audio(SpeechLM):
         tokens = [row[:count] for row, count in zip(pooled, counts, strict=True)]
         flops = self._shape.flops(reach // 2)
         if not scored:
-            return Encoded(tokens, flops)
+            return Encoded(tokens, [flops] * len(heard))
         received, own = folded_attention(self._last_maps(before_last), frames, counts)
-        return Encoded(tokens, flops + self._shape.map_flops(reach // 2), received, own)
+        flops += self._shape.map_flops(reach // 2)
+        return Encoded(tokens, [flops] * len(heard), received, own)
 
     def _last_maps(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (scaled) and keys of the last encoder layer, (batch, heads, frames, size)."""

@@ -7,8 +7,10 @@ The model adds noise to what it hears; it is left out: a recording gives the sam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ..errors import StartError
 from .facts import Family
 from .native import Framing
 
@@ -26,9 +28,19 @@ class VibeVoiceAsr(Framing):
     names_seconds = True
 
     @classmethod
-    def prepare(cls, model: Any, place: str) -> None:
-        """Leave out the noise, in a way that every version of transformers knows."""
-        model.config.acoustic_tokenizer_encoder_config.vae_std = 0.0
+    def prepare(cls, model: Any, place: str, how: Mapping[str, Any]) -> None:
+        """Leave out the noise, in a way that every version of transformers knows.
+
+        Raises:
+            StartError: this one does not.
+        """
+        encoder = model.config.acoustic_tokenizer_encoder_config
+        if not hasattr(encoder, "vae_std"):
+            raise StartError(
+                f"this transformers names the noise that {place} adds in another way; install a"
+                " version that fastadasp asks for, see fastadasp doctor"
+            )
+        encoder.vae_std = 0.0
 
 
 FAMILY = VibeVoiceAsr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..records import (
@@ -37,7 +37,7 @@ class Heard:
         load_s, segment_s: time taken by decoding and by cutting.
         failure: why it could not be read, or not to its end.
         warnings: names of things that are odd but no loss.
-        shared_with: the task that has paid for reading, when it is not this record's own.
+        shared_with: the other tasks that it was read for, each of which bears a part of the cost.
     """
 
     recording: Recording
@@ -47,7 +47,7 @@ class Heard:
     segment_s: Seconds = 0.0
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
-    shared_with: str | None = None
+    shared_with: tuple[str, ...] = ()
 
 
 def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis]) -> Transcript:
@@ -62,7 +62,7 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
     done = [answer for answer in answers if answer.error is None]
     coverage = _coverage(answers)
     failure = heard.failure or _failed_segments(answers) or _unheard(coverage)
-    shared = (f"shared_with:{heard.shared_with}",) if heard.shared_with else ()
+    shared = tuple(f"shared_with:{task}" for task in heard.shared_with)
     spans = tuple(Span(round(a.start, 3), round(a.end, 3), a.text) for a in done)
     record = replace(
         template,
@@ -71,7 +71,11 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         status=_status(failure, done, coverage),
         error=failure,
         warnings=_merged(
-            (*heard.warnings, *shared, *_thin(coverage), *(w for a in answers for w in a.warnings))
+            (
+                *(*template.warnings, *heard.warnings, *shared),
+                *(*_quiet(heard, answers), *_thin(coverage)),
+                *(warning for answer in answers for warning in answer.warnings),
+            )
         ),
         text=heard.recording.text,
         pred_text=" ".join(span.text for span in spans if span.text),
@@ -82,6 +86,32 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         source=heard.source,
     )
     return _with_costs(record, heard, [answer.cost for answer in answers])
+
+
+def in_equal_parts(answers: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """The same answers, where those of one sound bear its encoding in equal parts.
+
+    It was encoded once for all tasks that cut it so, at the cost of the first; what all of them
+    cost together stays.
+    """
+    together: dict[tuple[Seconds, Seconds], list[Hypothesis]] = {}
+    for answer in answers:
+        together.setdefault((answer.start, answer.end), []).append(answer)
+    return [one for group in together.values() for one in _parts(group)]
+
+
+def _parts(group: Sequence[Hypothesis]) -> Iterator[Hypothesis]:
+    seconds = sum(one.cost.encode_s for one in group) / len(group)
+    flops, rest = divmod(sum(one.cost.encoder_flops for one in group), len(group))
+    for number, one in enumerate(group):
+        cost = replace(one.cost, encode_s=seconds, encoder_flops=flops + (number < rest))
+        yield replace(one, cost=cost)
+
+
+def transcribed(record: Transcript) -> Seconds:
+    """Seconds of a recording that there is a text for, or that were found to need none."""
+    share = {"ok": 1.0, "partial": 1.0 if record.coverage is None else record.coverage}
+    return (record.duration or 0.0) * share.get(record.status, 0.0)
 
 
 def _status(failure: Failure | None, done: Sequence[Hypothesis], coverage: float | None) -> Status:
@@ -125,6 +155,11 @@ def _coverage(answers: Sequence[Hypothesis]) -> float | None:
     return round(sum(answer.speech_s for answer in well) / speech, 4)
 
 
+def _quiet(heard: Heard, answers: Sequence[Hypothesis]) -> tuple[str, ...]:
+    """A warning where there was sound and none of it was taken for speech: it may have been."""
+    return ("no_speech_found",) if heard.audio_s and not answers and not heard.failure else ()
+
+
 def _unheard(coverage: float | None) -> Failure | None:
     if coverage is None or coverage >= FAILED_BELOW:
         return None
@@ -141,25 +176,25 @@ def _thin(coverage: float | None) -> tuple[str, ...]:
 
 
 def _with_costs(record: Transcript, heard: Heard, costs: Sequence[Cost]) -> Transcript:
-    load_s, segment_s = (0.0, 0.0) if heard.shared_with else (heard.load_s, heard.segment_s)
+    parts = 1 + len(heard.shared_with)
     latency = Latency(
-        load_audio_s=round(load_s, 6),
-        segment_s=round(segment_s, 6),
+        load_audio_s=round(heard.load_s / parts, 6),
+        segment_s=round(heard.segment_s / parts, 6),
         encode_s=round(sum(cost.encode_s for cost in costs), 6),
         prefill_s=round(sum(cost.prefill_s for cost in costs), 6),
         decode_s=round(sum(cost.decode_s for cost in costs), 6),
-        first_token_s=round(costs[0].first_token_s, 6) if costs else None,
+        first_token_s=(round(costs[0].first_token_s, 6) or None) if costs else None,
     )
     model = latency.encode_s + latency.prefill_s + latency.decode_s
     time = latency.load_audio_s + latency.segment_s + model
-    duration = heard.audio_s or None
+    record = replace(record, duration=round(heard.audio_s, 3) or None)
+    done = transcribed(record) or None
     return replace(
         record,
-        duration=None if duration is None else round(duration, 3),
         time=round(time, 6),
-        rtf=_ratio(time, duration),
-        rtfx=_ratio(duration, time),
-        rtfx_model=_ratio(duration, model),
+        rtf=_ratio(time, done),
+        rtfx=_ratio(done, time),
+        rtfx_model=_ratio(done, model),
         latency=latency,
         tokens=_tokens(costs, latency.decode_s),
         flops=_flops(costs, record.flops.reduction_target),

@@ -16,6 +16,9 @@ Key = tuple[str, str]
 # the others command a terminal on which the line is shown.
 _NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
+# keys that lines of earlier versions lack
+_JOINED: Json = {"quantize": None, "versions": {}}
+
 
 class Entry(NamedTuple):
     """One line of a results file; `key` is None for a line that is no record."""
@@ -47,7 +50,7 @@ def record_of(data: Json) -> Transcript:
         "memory": Memory(**data["memory"]),
         "source": Source(**data["source"]),
     }
-    return Transcript(**{**data, **nested})
+    return Transcript(**{**_JOINED, **data, **nested})
 
 
 def read_results(path: Path) -> Iterator[Json]:

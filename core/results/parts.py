@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import UsageError
-from ..records import Json
+from ..records import Json, Transcript
 from .files import check_plain
 from .lines import Entry, entries
 
 _NAME = re.compile(r"results(?:-\d+-of-(\d+))?\.jsonl")
+
+Versions = frozenset[tuple[str, str]]
+"""Name and version of what a line was made by."""
+NO_MODEL = "auto"
+"""`dtype` of records that needed no model, where the choice was left to it."""
+Settings = str | Mapping[str, frozenset[tuple[str, str]]]
+"""What a run's lines have: `settings_hash` alone, or by task one of some, each with its `dtype`."""
 
 
 def check_company(path: Path) -> None:
@@ -31,11 +38,11 @@ def check_company(path: Path) -> None:
             raise UsageError(f"{path.parent} was begun {how}, or choose another -o DIR")
 
 
-def other_than(settings: str | Mapping[str, str], entry: Entry) -> bool:
+def other_than(settings: Settings, entry: Entry) -> bool:
     """Whether a line was made with other settings; what it is of another task does not count.
 
     Args:
-        settings: fingerprint, or fingerprints by task.
+        settings: what lines may have.
         entry: a line; one that is no record has no settings.
     """
     if entry.key is None:
@@ -43,10 +50,20 @@ def other_than(settings: str | Mapping[str, str], entry: Entry) -> bool:
     hashed: str = entry.data["settings_hash"]
     if isinstance(settings, str):
         return hashed != settings
-    return hashed != settings.get(entry.key[1], hashed)
+    able = settings.get(entry.key[1])
+    return able is not None and (hashed, entry.data.get("dtype")) not in able
 
 
-def check_settings(path: Path, settings: str | Mapping[str, str]) -> None:
+def narrowed(settings: Settings, record: Transcript) -> Settings:
+    """The same once it is known in which numbers the model of a record's task runs."""
+    if isinstance(settings, str) or record.dtype == NO_MODEL:
+        return settings
+    able = settings.get(record.task, frozenset())
+    left = frozenset(one for one in able if one[1] in (record.dtype, NO_MODEL))
+    return {**settings, record.task: left}
+
+
+def check_settings(path: Path, settings: Settings) -> None:
     """See that the other shards in the folder have these settings, by their first lines.
 
     Raises:
@@ -69,13 +86,37 @@ def other_settings(path: Path, data: Json) -> UsageError:
     )
 
 
+def versions_of(data: Json) -> Versions:
+    """Of fastadasp and what is below it, as a line tells them."""
+    return frozenset({"fastadasp": data["version"], **data.get("versions", {})}.items())
+
+
+def of_other_versions(path: Path, made: Iterable[Versions], now: Mapping[str, str]) -> str | None:
+    """What to say where lines were made by other versions than today's; None if none were.
+
+    Args:
+        path: the results file.
+        made: of its lines; names that a line does not tell are not compared.
+        now: versions by name.
+    """
+    other = {(name, one) for line in made for name, one in line if now.get(name, one) != one}
+    if not other:
+        return None
+    today = ", ".join(f"{name} {now[name]}" for name in sorted({name for name, _ in other}))
+    return (
+        f"{path} has lines by {', '.join(map(' '.join, sorted(other)))}, and now it is {today}:"
+        " what joins them may read differently; --overwrite does all of it again"
+    )
+
+
 def _count(path: Path) -> str | None:
     found = _NAME.fullmatch(path.name)
     return found[1] if found else None
 
 
 def _settings(data: Json) -> str:
-    names = ("task", "target_language", "model", "model_revision", "preset", "num_beams")
+    model = ("model", "model_revision", "dtype", "quantize")
+    names = ("task", "target_language", *model, "preset", "num_beams")
     said = [f"{name} {data[name]}" for name in names if data.get(name) is not None]
     changed = [f"{name} {value}" for name, value in (data.get("overrides") or {}).items()]
     return ", ".join(said + changed)

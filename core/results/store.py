@@ -18,7 +18,17 @@ from ..errors import FastAdaSPError, UsageError
 from ..records import Source, Transcript
 from .files import append, check_plain, locked, replace_file, sync
 from .lines import Entry, Key, entries, line, newest, read_results, record_of
-from .parts import check_company, check_settings, other_settings, other_than
+from .parts import (
+    Settings,
+    Versions,
+    check_company,
+    check_settings,
+    narrowed,
+    of_other_versions,
+    other_settings,
+    other_than,
+    versions_of,
+)
 from .writers import SideFiles
 
 RESULTS = "results"
@@ -30,6 +40,9 @@ class Sink(Protocol):
     def expect(self, ids: Iterable[str]) -> None:
         """Announce recordings that will come."""
 
+    def begin(self, record: Transcript) -> None:
+        """Take note of what the records of a task will have in common: the model is there."""
+
     def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """Whether this recording and task needs no more work."""
 
@@ -37,15 +50,22 @@ class Sink(Protocol):
         """Take a record; it is safe when this returns."""
 
 
-class StreamSink:
+class _Forgetful:
+    """A place where no earlier lines are."""
+
+    def expect(self, ids: Iterable[str]) -> None:
+        """Nothing to prepare."""
+
+    def begin(self, record: Transcript) -> None:
+        """Nothing is there to clash with it."""
+
+
+class StreamSink(_Forgetful):
     """JSON lines on a text stream, flushed one by one."""
 
     def __init__(self, stream: TextIO) -> None:
         """Write to `stream`, which stays open."""
         self._stream = stream
-
-    def expect(self, ids: Iterable[str]) -> None:
-        """Nothing to prepare."""
 
     def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """A stream remembers nothing."""
@@ -62,7 +82,7 @@ class StreamSink:
             raise FastAdaSPError(f"cannot write the record: {error.strerror or error}") from error
 
 
-class MemorySink:
+class MemorySink(_Forgetful):
     """Keeps the records, in order.
 
     Attributes:
@@ -75,9 +95,6 @@ class MemorySink:
         self.records: dict[str, Transcript] = {}
         self.kept: dict[Key, Transcript] = {}
         self._finished = set(finished)
-
-    def expect(self, ids: Iterable[str]) -> None:
-        """Nothing to prepare."""
 
     def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """Whether it was said to be finished."""
@@ -102,8 +119,7 @@ class Store:
 
     Args:
         folder: made when it is not there.
-        settings_hash: of this run, or of each of its tasks by name; lines of other settings are
-            refused without `overwrite`. Lines of tasks that are not named are nobody's business.
+        settings: of this run; lines of others are refused without `overwrite`, of other tasks not.
         formats: side formats to write beside the lines.
         part: what the results file's name ends in, for one of several stores in a folder, each
             with recordings of its own: `-3-of-16`.
@@ -113,7 +129,7 @@ class Store:
     def __init__(
         self,
         folder: Path,
-        settings_hash: str | Mapping[str, str],
+        settings: Settings,
         formats: Iterable[str] = (),
         *,
         part: str = "",
@@ -122,11 +138,13 @@ class Store:
         """Touch nothing yet: the folder is made and held on entering."""
         self.path = folder / f"{RESULTS}{part}.jsonl"
         self._folder = folder
-        self._settings = settings_hash
+        self._settings = settings
         self._overwrite = overwrite
         self._side = SideFiles(folder, formats)
         self._known: dict[Key, _Known] = {}
         self._lines: set[Key] = set()
+        self._moved: list[Entry] = []
+        self._made: set[Versions] = set()
         self._replaced = False
         self._held = ExitStack()
         self._file: BinaryIO
@@ -170,6 +188,26 @@ class Store:
         """Announce recordings, so that those with one stem get side files of their own."""
         self._side.expect(ids)
 
+    def begin(self, record: Transcript) -> None:
+        """See that the lines of the record's task are of the numbers that its model runs in.
+
+        Which these are is open until the model is there, if they were left to it.
+
+        Raises:
+            UsageError: they are of others.
+        """
+        settings = narrowed(self._settings, record)
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._file.close()
+        try:
+            self._open()
+        except UsageError as error:
+            raise UsageError(
+                f"{error}, or go on with its --dtype: here it is {record.dtype}"
+            ) from None
+
     def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """Whether an ok line of the same file, question and settings is there.
 
@@ -185,7 +223,12 @@ class Store:
         return True
 
     def write(self, record: Transcript) -> None:
-        """Write the side files, then the line: the line is the mark that all is there."""
+        """Write the side files, then the line: the line is the mark that all is there.
+
+        Raises:
+            UsageError: a worker of this run is in other numbers than the one before.
+        """
+        self.begin(record)
         if record.status != "failed":
             self._write_side(record)
         try:
@@ -196,6 +239,14 @@ class Store:
         key = (record.id, record.task)
         self._replaced = self._replaced or key in self._lines
         self._lines.add(key)
+
+    def other_versions(self, now: Mapping[str, str]) -> str | None:
+        """What to say where lines were made by other versions than today's; None if none were.
+
+        Args:
+            now: versions by name.
+        """
+        return of_other_versions(self.path, self._made, now)
 
     def records(self, task: str) -> dict[str, Transcript]:
         """The stored records of a task, by id."""
@@ -217,7 +268,8 @@ class Store:
         if not self._overwrite:
             check_settings(self.path, self._settings)
         if others:
-            replace_file(self.path.with_suffix(".jsonl.bak"), _bytes(others))
+            self._moved += others
+            replace_file(self.path.with_suffix(".jsonl.bak"), _bytes(self._moved))
             found = [entry for entry in found if not other_than(self._settings, entry)]
         if self.path.exists() and _bytes(found) != self.path.read_bytes():
             replace_file(self.path, _bytes(found))
@@ -225,10 +277,12 @@ class Store:
         self._file = append(self.path)
 
     def _remember(self, found: Iterable[Entry]) -> None:
+        self._known.clear()
         offset = 0
         for entry in found:
             if entry.key is not None:
                 self._lines.add(entry.key)
+                self._made.add(versions_of(entry.data))
                 if entry.data["status"] == "ok" and not self._overwrite:
                     asked = entry.data.get("question")
                     self._known[entry.key] = _Known(Source(**entry.data["source"]), asked, offset)

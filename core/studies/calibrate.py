@@ -111,6 +111,7 @@ def calibrate(
         revision=lm.revision,
         device=str(lm.device),
         dtype=str(lm.dtype).removeprefix("torch."),
+        quantize=config.quantize,
         task=config.task,
         reduction=replace(config.reduction, schedule="once"),
         layers=lm.decoder_shape.layers,

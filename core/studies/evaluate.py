@@ -127,6 +127,7 @@ def evaluate(
         revision=lm.revision,
         device=str(lm.device),
         dtype=str(lm.dtype).removeprefix("torch."),
+        quantize=full.quantize,
         num_beams=full.num_beams,
         draws=course.draws,
         seed=course.seed,
@@ -239,7 +240,7 @@ class _Study:
         else:
             name = _point_name(config, self._revision)
             place = self._course.folder / block.of / block.task / name
-            with Store(place, config.settings_hash) as store:
+            with Store(place, config.settings) as store:
                 go(store)
                 found = store.records(block.task)
         return [found[recording.id] for recording in block.recordings]

@@ -25,7 +25,7 @@ class Grid:
         schedules: once | constant | decay | input; like the next two, nothing to methods that cut
             the KV cache.
         positions: keep | reindex.
-        start_layers: first reduced layers.
+        start_layers: first reduced layers; nothing to schedules that begin at none.
         presets: presets as they are shipped, each for the tasks that it is meant for.
         common: settings that all points share, as flags.
     """
@@ -78,7 +78,9 @@ class Grid:
         ):
             said = Flags({**common, "task": task, "method": method, "reduce": level})
             if method not in CACHE_METHODS:
-                said.update({"schedule": schedule, "positions": positions, "start_layer": start})
+                said.update({"schedule": schedule, "positions": positions})
+                if resolve(**said).reduction.schedule in library.ANCHORED:
+                    said["start_layer"] = start
             yield resolve(**said)
 
     def _shipped(self, task: str, common: Flags) -> Iterator[RunConfig]:

@@ -11,6 +11,7 @@ import yaml
 from .. import __version__
 from ..config import ReductionConfig
 from ..records import Json, Seconds
+from ..results.report import numbers
 
 SCHEMA_VERSION = 1
 WITHIN = 0.01
@@ -51,7 +52,7 @@ class Calibration:
 
     Attributes:
         model: as the user called it, and `revision`, what fixes its weights.
-        device, dtype: where and in what it ran.
+        device, dtype, quantize: where and in what it ran, as in `RunConfig`.
         task: what it was asked.
         reduction: method, positions and size bias.
         layers: of the decoder.
@@ -68,6 +69,7 @@ class Calibration:
     revision: str | None
     device: str
     dtype: str
+    quantize: str | None
     task: str
     reduction: ReductionConfig
     layers: int
@@ -162,10 +164,11 @@ def preset(found: Calibration, name: str, command: str) -> str:
 def _header(found: Calibration, command: str) -> Iterator[str]:
     revision = f" ({found.revision})" if found.revision else ""
     failed = f", {len(found.failed)} failed" if found.failed else ""
+    weights = numbers(found.dtype, found.quantize)
     yield command
     yield (
         f"fastadasp {__version__}, {found.model}{revision}, {found.layers} decoder layers,"
-        f" {found.dtype}; {found.recordings} recordings{failed}, {found.audio_s:.1f} s,"
+        f" {weights}; {found.recordings} recordings{failed}, {found.audio_s:.1f} s,"
         f" {found.audio_tokens} audio tokens"
     )
     kind = "joint" if found.joint else "independent channels"

@@ -114,6 +114,7 @@ class Evaluation:
         model: as the user called it.
         revision: what fixes its weights, None if unknown.
         device, dtype: where and in what it ran.
+        quantize: 8bit | 4bit, the weights of the decoder's layers; None = as they are.
         num_beams: beams of the search.
         draws, seed: of the intervals.
         blocks: one for each set and task.
@@ -123,6 +124,7 @@ class Evaluation:
     revision: str | None
     device: str
     dtype: str
+    quantize: str | None
     num_beams: int
     draws: int
     seed: int

@@ -31,7 +31,7 @@ def peak(recordings: list[Recording], folder: Path, stages: Any, **flags: Any) -
     config = resolve(**flags)
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
-    with Store(folder, config.settings_hash) as store:
+    with Store(folder, config.settings) as store:
         report = run(config, recordings, store, stages=stages)
     assert report.ok == len(recordings)
     return tracemalloc.get_traced_memory()[1] - before

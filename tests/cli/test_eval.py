@@ -33,11 +33,17 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> LevelStages:
 
 
 def test_a_table_for_each_set_and_task(cli: Any, rooms: LevelStages, speech: Path) -> None:
+    out = speech.parent / "out"
     result = cli("eval", speech, "--reduce", "0,0.2,0.5", "--draws", "20")
     assert result.exit_code == 0, result.output
     asr, st = result.stdout.split("\n\n")
     caption, signature, columns, full, light, heavy = asr.splitlines()
     assert caption.startswith("speech, asr: 2 recordings with embedded (r1) on cpu, float32")
+    fewer = cli(
+        "eval", speech, *("--reduce", "0", "--draws", "20", "--quantize", "8bit"), "-o", out
+    )
+    assert json.loads((out / "eval.json").read_text())["quantize"] == "8bit"
+    assert "on cpu, float32, 8bit weights; segments" in fewer.stdout
     assert signature.startswith("WER %, CER %: jiwer:")
     assert " ".join(columns.split()).startswith("method schedule positions start asked cut kept")
     assert full.split()[:4] == ["full", "0%", "0.0%", "100%"]

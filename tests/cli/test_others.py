@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +40,9 @@ def test_a_table_is_not_cut_in_a_pipe(cli: Any) -> None:
 
 def test_models(cli: Any) -> None:
     assert "embedded" in cli("models").stdout
-    assert json.loads(cli("models", "--json").stdout)[0]["model"] == "embedded"
+    rows = json.loads(cli("models", "--json").stdout)
+    assert (rows[0]["model"], rows[0]["tested"]) == ("embedded", "its own weights")
+    assert {row["tested"] for row in rows[1:]} == {"tiny random weights"}
 
 
 def test_version_and_help(cli: Any) -> None:
@@ -125,6 +128,8 @@ def test_profile_is_a_table_or_an_object(cli: Any, measured: Any) -> None:
     assert config.reduction.method == "fastadasp"
     data = json.loads(cli("profile", measured.file, "--json").stdout)
     assert (data["device"], data["audio_s"], len(data["rows"])) == ("cpu", 4.0, 6)
+    assert data["quantize"] is None
+    assert "quantize 8bit" in cli("profile", measured.file, "--quantize", "8bit").stdout
 
 
 def test_profile_shows_the_cut_that_a_method_is_about(cli: Any, measured: Any) -> None:
@@ -247,8 +252,9 @@ def findings(result: Any) -> dict[str, dict[str, str]]:
 @pytest.fixture
 def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_import_error", lambda *_: None)
-    monkeypatch.setattr(doctor, "_version", lambda name: "1.0")
-    monkeypatch.setattr(doctor, "_model", lambda: iter(()))
+    monkeypatch.setattr(doctor, "_version", lambda name: "15.2")
+    needs = ["av>=15", "transformers<16,>=15.1", 'jiwer>=4; extra == "eval"']
+    monkeypatch.setattr(metadata, "requires", lambda name: needs)
     checks = (doctor._versions, doctor._torchaudio, doctor._transformers, doctor._extras)
     monkeypatch.setattr(doctor, "_CHECKS", checks)
 
@@ -257,8 +263,38 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor_is_content(cli: Any) -> None:
     result = cli("doctor", "--json")
     assert result.exit_code == 0
-    assert {finding["state"] for finding in findings(result).values()} == {"ok"}
-    assert "torchaudio" in cli("doctor").stdout
+    found = findings(result)
+    assert {finding["state"] for finding in found.values()} == {"ok"}
+    assert {"av", "transformers", "jiwer", "torchaudio"} <= found.keys()
+
+
+@pytest.mark.usefixtures("healthy")
+def test_doctor_holds_versions_against_what_is_asked_for(
+    cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: "16.0")
+    found = findings(result := cli("doctor", "--json"))
+    assert result.exit_code == 1
+    assert (found["av"]["state"], found["transformers"]["state"]) == ("ok", "bad")
+    text = "16.0, but it needs <16,>=15.1: pip install 'transformers<16,>=15.1'"
+    assert found["transformers"]["text"] == text
+
+
+def test_doctor_looks_for_all_that_the_package_needs() -> None:
+    looked = {found.what for found in doctor._versions()}
+    assert {"soxr", "rich", "typer", "tqdm", "pyyaml", "torch", "transformers"} <= looked
+    assert not {"pytest", "ruff", "jiwer"} & looked
+
+
+def test_doctor_tries_a_reduction(monkeypatch: pytest.MonkeyPatch) -> None:
+    [found] = doctor._reduction()
+    assert (found.state, "of its prefill FLOPs cut" in found.text) == ("ok", True)
+    monkeypatch.setattr("core.engine.checkup.why_not", lambda *_: "no such keyword")
+    [found] = doctor._reduction()
+    assert (found.state, found.text.endswith("reduced: no such keyword")) == ("bad", True)
+    monkeypatch.setattr("core.models.load_model", lambda *_, **__: 1 / 0)
+    [found] = doctor._reduction()
+    assert (found.state, "division" in found.text) == ("bad", True)
 
 
 @pytest.mark.usefixtures("healthy")
@@ -273,7 +309,8 @@ def test_doctor_sees_the_torchaudio_trap(cli: Any, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("healthy")
 def test_doctor_names_what_is_missing(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name in ("av", "jiwer") else "1")
+    gone = ("av", "jiwer")
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in gone else "15.2")
     result = cli("doctor", "--json")
     found = findings(result)
     assert result.exit_code == 1
@@ -289,6 +326,10 @@ def test_the_trial_import_sees_what_a_broken_library_raises(
     assert "No module named" in str(doctor._import_error("brokenaudio"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert doctor._import_error("brokenaudio") == "OSError: libcudart.so.13: cannot open"
+    assert doctor._import_error("json", "loads") is None
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "json.py").write_text("raise OSError('no library')\n")
+    monkeypatch.chdir(tmp_path / "here")
     assert doctor._import_error("json", "loads") is None
 
 

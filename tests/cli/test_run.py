@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,21 @@ def test_stdout_is_data_and_stderr_is_talk(cli: Any, talks: Path) -> None:
 def test_every_key_of_the_contract_is_in_a_line(cli: Any, talks: Path) -> None:
     keys = (
         "schema_version id audio_filepath status error warnings task language target_language "
-        "question model model_revision version preset overrides method schedule start_layer "
-        "positions threshold text pred_text label segments coverage duration time rtf rtfx "
-        "rtfx_model latency tokens flops memory device dtype batch_size num_beams source "
-        "settings_hash"
+        "question model model_revision version versions preset overrides method schedule "
+        "start_layer positions threshold text pred_text label segments coverage duration time "
+        "rtf rtfx rtfx_model latency tokens flops memory device dtype quantize batch_size "
+        "num_beams source settings_hash"
     )
     (talks / "bad.wav").write_text("!media no")
-    for data in lines(cli("run", talks).stdout):
-        assert list(data) == keys.split()
+    found = lines(cli("run", talks).stdout)
+    assert [list(data) for data in found] == [keys.split()] * 4
+
+
+def test_fewer_bits_are_said_and_recorded(cli: Any, talks: Path) -> None:
+    result = cli("run", talks, "--quantize", "4bit")
+    assert [data["quantize"] for data in lines(result.stdout)] == ["4bit"] * 3
+    assert "on cpu, float32, 4bit weights; preset" in result.stderr
+    assert [data["quantize"] for data in lines(cli("run", talks).stdout)] == [None] * 3
 
 
 def test_a_folder_is_filled_and_gone_on_with(cli: Any, talks: Path, stages: FakeStages) -> None:
@@ -90,6 +98,21 @@ def test_other_weights_of_one_name_are_other_settings(
     assert refused.exit_code == 2
     assert "model_revision" in refused.stderr
     assert "--overwrite" in refused.stderr
+
+
+def test_a_folder_begun_by_other_versions_is_gone_on_with_and_it_is_said(
+    cli: Any, talks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run", talks, "-o", talks.parent / "out")
+    assert "has lines by" not in cli(*command).stderr
+    monkeypatch.setattr("core.template.versions", lambda: {"torch": "9.9"})
+    assert "has lines by" not in cli(*command).stderr  # nothing joins them
+    (talks / "new.wav").write_text("five")
+    result = cli(*command)
+    assert result.exit_code == 0
+    assert f"has lines by torch {version('torch')}, and now it is torch 9.9: " in result.stderr
+    (talks / "newer.wav").write_text("six")
+    assert "has lines by" not in cli(*command, "-q").stderr
 
 
 def test_a_name_cannot_command_the_terminal(cli: Any, talks: Path) -> None:
@@ -218,6 +241,18 @@ def test_lang_of_asr_is_said_to_be_the_spoken_one(cli: Any, talks: Path) -> None
     assert "spoken language" in result.stderr
     assert lines(result.stdout)[0]["language"] == "de"
     assert "spoken" not in cli("run", talks, "--lang", "de", "-q").stderr
+
+
+def test_a_language_that_reaches_no_token_is_said_once(cli: Any, talks: Path) -> None:
+    result = cli("run", talks, "--task", "asr,er", "--language", "de")
+    told = [line for line in result.stderr.splitlines() if "takes no notice" in line]
+    assert told == [
+        "embedded takes no notice of --language de: its prompt for er is the same in every language"
+    ]
+    assert "language_ignored" not in result.stderr
+    found = {data["task"]: data["warnings"] for data in lines(result.stdout)}
+    assert found == {"asr": ["shared_with:er"], "er": ["language_ignored", "shared_with:asr"]}
+    assert "takes no notice" not in cli("run", talks, "--task", "er", "-q", "-l", "de").stderr
 
 
 def test_paths_on_stdin(cli: Any, talks: Path) -> None:

@@ -19,9 +19,12 @@ from typer.testing import CliRunner
 from core.config import ReductionConfig, RunConfig
 from core.engine import Engine, steps
 from core.engine.job import asked
+from core.flops import PromptLengths, prefill_flops
 from core.models import load_model
 from core.models.base import Request, SpeechLM
+from core.models.shape import check_weights
 from core.records import Segment, Waveform
+from core.template import template_of
 from fastadasp_cli.main import app
 from tests import reference
 from tests.counted import counted_prefill_flops
@@ -224,13 +227,61 @@ def test_a_prefill_that_tasks_share_gives_what_they_give_apart(
     assert sharing == [begun.count(one) if alike else 1 for one in begun]
 
 
+def test_decoder_flops_are_those_that_run(
+    loaded: Loaded, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, tokens = loaded.lm, 40
+    shape = lm.decoder_shape
+    if shape.experts:  # the operator for all of them at once has no count
+        monkeypatch.setattr(lm.decoder.config, "_experts_implementation", "eager")
+    embedded = torch.randn(1, tokens, shape.hidden)
+    with torch.inference_mode():
+        counted = counted_prefill_flops(
+            lambda: lm.head(lm.decoder(inputs_embeds=embedded).last_hidden_state[:, -1:])
+        )
+    assert prefill_flops(shape, PromptLengths(tokens, 0, 0)) == pytest.approx(counted, rel=5e-4)
+    check_weights("tiny", shape, lm.decoder.layers)
+    assert not caplog.records
+    check_weights("tiny", replace(shape, head_dim=8, experts=0), lm.decoder.layers)
+    assert "FLOPs in records are not its own" in caplog.text
+
+
 def test_encoder_flops_are_those_that_run(loaded: Loaded) -> None:
     lm = loaded.lm
     waves = [lm.features(segment.samples) for segment in segments(lm, *SECONDS[:2])]
     with torch.inference_mode():
-        claimed = len(waves) * lm.encode(waves).flops
+        claimed = sum(lm.encode(waves).flops)
         counted = counted_prefill_flops(lambda: lm.encode(waves))
     assert claimed == pytest.approx(counted, rel=0.01)
+
+
+def test_a_record_says_when_the_language_reaches_no_token(loaded: Loaded) -> None:
+    deaf = {"glmasr", "vibevoice_asr", "audioflamingo3", "granite_speech", "qwen_audio"}
+    deaf.add("fun_asr_nano")  # by the template made here
+    said = template_of(config(0.0, language="en"), loaded.lm).warnings
+    assert said == (("language_ignored",) if loaded.tiny.name in deaf else ())
+    assert template_of(config(0.0), loaded.lm).warnings == ()
+
+
+def test_what_is_heard_twice_is_the_same(loaded: Loaded) -> None:
+    wave = loaded.lm.features(segments(loaded.lm, 1.0)[0].samples)
+    with torch.inference_mode():
+        (once,), (again,) = loaded.lm.encode([wave]).tokens, loaded.lm.encode([wave]).tokens
+    assert torch.equal(once, again)
+
+
+def test_a_short_piece_does_not_pay_for_a_long_one(loaded: Loaded) -> None:
+    lm = loaded.lm
+    short, long = (lm.features(segment.samples) for segment in segments(lm, 1.0, 7.0))
+    with torch.inference_mode():
+        both = lm.encode([short, long]).flops
+        alone = lm.encode([short]).flops + lm.encode([long]).flops
+    if loaded.tiny.name in ("wavllm", "voxtral", "qwen_audio"):  # each has a window, all alike
+        assert both[0] == both[1]
+    elif type(lm).together:  # type: ignore[attr-defined]
+        assert both[0] < both[1] / 2
+    else:
+        assert both == alone
 
 
 @pytest.mark.parametrize("beams", [1, 2])
@@ -268,4 +319,4 @@ def test_families_that_need_torchaudio() -> None:
         check=False,
     )
     assert found.returncode == 0, found.stdout[-3000:]
-    assert "20 passed" in found.stdout
+    assert "28 passed" in found.stdout

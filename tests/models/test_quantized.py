@@ -71,6 +71,17 @@ def test_what_hears_may_lie_inside_the_decoder() -> None:
     assert list(quantized.beside(model, layers)) == ["model.ears", "lm_head"]
 
 
+def test_weights_that_kept_their_bits_are_not_called_quantized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where transformers takes the settings and does nothing about them."""
+    monkeypatch.setattr("core.models.load.quantization", lambda *_: None)
+    whole = load_model(str(save_tiny(tmp_path)), device="cpu").model
+    monkeypatch.setattr("core.models.load.load_weights", lambda *_, **__: whole)
+    with pytest.raises(StartError, match=r"--quantize 8bit: Qwen2Audio.* weights as they are"):
+        load_model(str(tmp_path), device="cpu", quantize="8bit")
+
+
 def save_even(folder: Path) -> str:
     """A tiny model whose widths are all multiples of 64, the block of NF4."""
     config = deepcopy(tiny_qwen2_audio(kv_heads=2).config)

@@ -79,7 +79,7 @@ def test_audio_tokens_equal_those_of_the_untouched_model(
 
 def test_encoder_works_on_the_longest_row_only(lm: SpeechLM) -> None:
     with torch.no_grad():
-        short, whole = lm.encode(waves(0.3)).flops, lm.encode(waves(WINDOW_SECONDS)).flops
+        short, whole = lm.encode(waves(0.3)).flops[0], lm.encode(waves(WINDOW_SECONDS)).flops[0]
     assert short < whole / 4
 
 
@@ -194,7 +194,7 @@ def test_the_encoders_attention_is_that_of_its_last_layer(lm: SpeechLM) -> None:
     assert lm.scores_audio
     assert plain.received is None and plain.own is None
     assert scored.received is not None and scored.own is not None
-    assert scored.flops > plain.flops
+    assert all(more > one for more, one in zip(scored.flops, plain.flops, strict=True))
     for row, wave in enumerate(audio):
         torch.testing.assert_close(scored.tokens[row], plain.tokens[row], rtol=0, atol=0)
         maps = last_map(lm, wave)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from core.records import Hypothesis, Recording, Transcript
+from core.records import Cost, Failure, Hypothesis, Recording, Transcript
 from core.results.assemble import Heard, assemble
 from tests.samples import record
 
@@ -56,3 +57,30 @@ def test_below_the_limits_it_warns_and_fails(covered: int, status: str, warned: 
 def test_a_recording_without_speech_is_well() -> None:
     assert (made().coverage, made().status) == (None, "ok")
     assert made(answer(0, 0.0, "")).coverage is None
+
+
+def test_a_recording_whose_first_piece_failed_has_no_first_token() -> None:
+    late = Cost(first_token_s=0.5, decode_s=1.0)
+    found = made(answer(0, 10.0, "", error="no memory"), answer(1, 10.0, cost=late))
+    assert found.latency.first_token_s is None
+    assert made(answer(0, 10.0, cost=late)).latency.first_token_s == 0.5
+
+
+def test_sound_without_speech_is_said() -> None:
+    found = made()
+    assert (found.status, found.coverage, found.warnings) == ("ok", None, ("no_speech_found",))
+    empty = assemble(record(), replace(HEARD, audio_s=0.0), [])
+    broken = assemble(record(), replace(HEARD, failure=Failure("MediaError", "breaks off")), [])
+    assert empty.warnings == broken.warnings == ()
+    assert "no_speech_found" not in made(answer(0, 0.0, "")).warnings
+
+
+def test_rates_are_of_what_was_transcribed() -> None:
+    spent = Cost(decode_s=10.0)
+    whole = made(answer(0, 10.0, cost=spent), answer(1, 10.0, cost=spent))
+    assert (whole.rtf, whole.rtfx, whole.rtfx_model) == (0.2, 5.0, 5.0)
+    half = made(answer(0, 10.0, cost=spent), answer(1, 10.0, "", error="x", finished=False))
+    assert (half.status, half.rtf, half.rtfx) == ("partial", 0.2, 5.0)
+    none = made(answer(0, 10.0, "", error="no memory", cost=Cost(prefill_s=0.001)))
+    assert (none.status, none.rtf, none.rtfx, none.rtfx_model) == ("failed", None, None, None)
+    assert none.duration == 100.0

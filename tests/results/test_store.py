@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import FastAdaSPError, UsageError
-from core.records import Source, Span
+from core.flags import resolve
+from core.records import Source, Span, Transcript
 from core.results.lines import line, read_results, record_of
 from core.results.store import Store, StreamSink
 from tests.samples import BASE, failed, record
@@ -35,6 +37,12 @@ def fill(folder: Path, *names: str) -> Path:
 def test_a_line_comes_back_as_the_same_record() -> None:
     for one in (record("grüß.wav", warnings=("x",)), failed()):
         assert record_of(json.loads(line(one))) == one
+
+
+def test_a_line_of_an_earlier_version_is_read() -> None:
+    data = json.loads(line(record()))
+    del data["quantize"], data["versions"]
+    assert record_of(data) == record()
 
 
 def test_a_line_is_one_line_for_every_reader_and_harmless_on_a_terminal() -> None:
@@ -272,3 +280,90 @@ def test_killed_again_and_again_every_record_is_there_once(tmp_path: Path) -> No
         assert done.returncode == (0 if stop == 99 else -signal.SIGKILL)
     assert ids(tmp_path) == [f"{number}.wav" for number in range(8)]
     assert len(list(tmp_path.glob("*.srt"))) == 8
+
+
+def auto(dtype: str = "auto") -> dict[str, frozenset[tuple[str, str]]]:
+    return resolve(dtype=dtype).settings
+
+
+def made_in(dtype: str, name: str = "a.wav", hashed: str | None = None, **more: Any) -> Transcript:
+    """A record of the default settings by a model that turned out to run in `dtype`."""
+    hashed = hashed or resolve().hash_in(dtype)
+    return record(name, dtype=dtype, settings_hash=hashed, **more)
+
+
+def test_numbers_that_auto_came_to_are_not_mixed(tmp_path: Path) -> None:
+    """As on a laptop, into a folder that was begun on a GPU."""
+    with Store(tmp_path, auto()) as store:
+        store.begin(made_in("bfloat16"))
+        store.write(made_in("bfloat16"))
+    before = (tmp_path / "results.jsonl").read_bytes()
+    with Store(tmp_path, auto()) as store:  # nothing is to do, and so nothing is mixed
+        assert store.done(KEY, BASE.source)
+    with Store(tmp_path, auto()) as store:
+        store.begin(made_in("bfloat16"))
+        assert store.done(KEY, BASE.source)
+        with pytest.raises(
+            UsageError, match=r"dtype bfloat16.*with its --dtype: here it is float3"
+        ):
+            store.begin(made_in("float32"))
+    with pytest.raises(UsageError, match="other settings"):
+        Store(tmp_path, auto("float32")).__enter__()
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    with Store(tmp_path, auto("bfloat16")) as store:  # the way out
+        store.begin(made_in("bfloat16"))
+        assert store.done(KEY, BASE.source)
+
+
+def test_workers_that_run_in_other_numbers_are_not_mixed(tmp_path: Path) -> None:
+    with Store(tmp_path, auto()) as store:
+        gone = resolve().settings_hash
+        store.write(record("gone.wav", status="failed", dtype="auto", settings_hash=gone))
+        store.write(made_in("bfloat16"))
+        with pytest.raises(UsageError, match="here it is float32"):
+            store.write(made_in("float32", "b.wav"))
+    assert ids(tmp_path) == ["gone.wav", "a.wav"]
+
+
+def test_a_folder_from_before_numbers_were_in_the_hash_goes_on(tmp_path: Path) -> None:
+    old = resolve().settings_hash
+    with Store(tmp_path, old) as store:
+        store.write(made_in("float32", hashed=old))
+    with Store(tmp_path, auto()) as store:
+        store.begin(made_in("float32"))
+        assert store.done(KEY, BASE.source)
+    with Store(tmp_path, auto()) as store, pytest.raises(UsageError, match="here it is bfloat16"):
+        store.begin(made_in("bfloat16"))
+
+
+def test_overwrite_moves_other_numbers_aside_beside_other_settings(tmp_path: Path) -> None:
+    with Store(tmp_path, {}) as store:
+        store.write(record("other.wav"))
+        store.write(made_in("bfloat16"))
+    before = (tmp_path / "results.jsonl").read_bytes()
+    with Store(tmp_path, auto(), overwrite=True) as store:
+        store.begin(made_in("float32"))
+        store.write(made_in("float32", "b.wav"))
+    assert ids(tmp_path) == ["b.wav"]
+    assert (tmp_path / "results.jsonl.bak").read_bytes() == before
+
+
+def test_shards_of_other_numbers_are_refused(tmp_path: Path) -> None:
+    with Store(tmp_path, auto(), part="-1-of-2") as store:
+        store.write(made_in("bfloat16"))
+    refused = pytest.raises(UsageError, match=r"results-1-of-2.*here it is float32")
+    with Store(tmp_path, auto(), part="-2-of-2") as store, refused:
+        store.begin(made_in("float32"))
+
+
+def test_lines_of_other_versions_are_told(tmp_path: Path) -> None:
+    now = {"fastadasp": "1", "torch": "2.13"}
+    with Store(tmp_path, HASH) as store:
+        assert store.other_versions(now) is None
+        store.write(record("a.wav", version="1", versions={"torch": "2.13", "more": "1"}))
+        store.write(record("b.wav", version="1"))  # of an earlier version, which did not say
+    with Store(tmp_path, HASH) as store:
+        assert store.other_versions(now) is None
+        said = store.other_versions({"fastadasp": "2", "torch": "2.14"})
+    assert said is not None
+    assert "has lines by fastadasp 1, torch 2.13, and now it is fastadasp 2, torch 2.14" in said

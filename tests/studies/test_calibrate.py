@@ -244,7 +244,21 @@ def some(*points: tuple[int, float, float | None, float | None]) -> Calibration:
     """A calibration of six layers; a point is layer, asked, cut and transfer entropy."""
     made = [LayerPoint(layer, asked, 0.9, cut, 10, 1.0, te) for layer, asked, cut, te in points]
     how = ReductionConfig("ward", "once", 0.2, "reindex", 0.0, size_bias=True)
-    facts = ("some/model", "r1", "cpu", "float32", "er", how, LAYERS, False, 12.5, 99, 60.0, 7)
+    facts = (
+        "some/model",
+        "r1",
+        "cpu",
+        "float32",
+        "8bit",
+        "er",
+        how,
+        LAYERS,
+        False,
+        12.5,
+        99,
+        60.0,
+        7,
+    )
     return Calibration(*facts, ("bad.wav",), tuple(made))
 
 
@@ -276,7 +290,10 @@ def test_a_preset_is_what_the_loader_reads(tmp_path: Path) -> None:
     assert asked.reduction.first_layer(LAYERS) == 3
     comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert comment[0] == r"# fastadasp calibrate 'a\nname: b\x07.wav'"
-    assert "some/model (r1), 6 decoder layers, float32; 7 recordings, 1 failed" in comment[1]
+    assert (
+        "some/model (r1), 6 decoder layers, float32, 8bit weights; 7 recordings, 1 failed"
+        in comment[1]
+    )
     assert "layer 3 at 30%: 0.2500 (chosen)" in comment[4]
     assert "layer 5 at 30%: 9.0000, but only 20.0% were cut" in comment[6]
     assert "layer 5 at 50%: out of reach, 90.0% at most" in comment[7]

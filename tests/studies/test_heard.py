@@ -30,7 +30,7 @@ class Ear:
         self.heard += [len(wave) for wave in waves]
         tokens = [torch.full((2, 4), float(len(wave))) for wave in waves]
         maps = [torch.full((2,), float(len(wave))) for wave in waves] if scored else None
-        return Encoded(tokens, 10 + scored, maps, maps)
+        return Encoded(tokens, [10 + scored] * len(waves), maps, maps)
 
 
 def ear_of() -> Any:

@@ -31,7 +31,7 @@ def evaluation() -> Evaluation:
                 for cut in (0.3, 0.1, 0.2)
             ]
         blocks.append(BlockResult("speech", "s", task, "en", None, "whole", 40, 0, tuple(points)))
-    return Evaluation("embedded", "r1", "cpu", "float32", 1, 50, 0, tuple(blocks))
+    return Evaluation("embedded", "r1", "cpu", "float32", None, 1, 50, 0, tuple(blocks))
 
 
 def test_a_line_for_each_setting_in_order_of_the_measured_cut() -> None:

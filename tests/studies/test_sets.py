@@ -116,6 +116,11 @@ def test_every_combination_is_a_point() -> None:
     assert ("h2o", None, None, None, 0.2) in found
 
 
+def test_a_start_layer_is_for_schedules_that_begin_at_one() -> None:
+    found = settings(Grid((0.2,), ("ward",), ("input", "once"), (), (0, 2)))
+    assert [(how[1], how[3]) for how in found] == [("input", None), ("once", 0), ("once", 2)]
+
+
 def test_presets_as_they_are_shipped() -> None:
     grid = Grid(presets=("none", "asr-safe", "er-aggressive"))
     assert [config.preset for config in grid.reduced("asr")] == ["asr-safe"]

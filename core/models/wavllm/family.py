@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel
 
 from ...records import Seconds, Waveform
 from ..base import SpeechLM
-from ..counting import Counting
+from ..counting import Counting, shares
 from ..facts import Encoded, Family, Request
 from .configuration import WavLLMConfig
 from .modeling import WavLLMForConditionalGeneration
@@ -88,7 +88,7 @@ class WavLLM(SpeechLM):
         return heard
 
     def encode(self, waveforms: Sequence[Any], scored: bool = False) -> Encoded:
-        """Audio tokens of each waveform."""
+        """Audio tokens of each waveform; all pay alike, as for a whole window of Whisper's each."""
         with Counting() as spent:
             heard = [one if isinstance(one, Heard) else self.features(one) for one in waveforms]
             waves = [one.wave for one in heard]
@@ -98,4 +98,4 @@ class WavLLM(SpeechLM):
                 padded.to(self.device, self.dtype),
                 torch.tensor([len(wave) for wave in waves]),
             )
-        return Encoded(tokens, spent.flops // len(heard))
+        return Encoded(tokens, shares(spent.flops, [1] * len(heard)))
