@@ -113,3 +113,27 @@ def test_a_decoder_is_asked_once(lm: SpeechLM, monkeypatch: pytest.MonkeyPatch) 
     assert asked(lm) is None
     monkeypatch.setattr(attach, "_try", lambda *_: pytest.fail("tried again"))
     assert asked(lm) is None
+
+
+def test_keywords_may_be_copied_on_their_way_to_a_layer(
+    lm: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = []
+
+    def moving(plain: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            # as accelerate does where layers lie on several devices
+            fresh = {
+                name: type(one)(one) if isinstance(one, list | tuple | dict) else one
+                for name, one in kwargs.items()
+            }
+            copied.append(fresh.keys())
+            return plain(*args, **fresh)
+
+        return call
+
+    for layer in lm.decoder.layers:
+        monkeypatch.setattr(layer, "forward", moving(layer.forward))
+        monkeypatch.setattr(layer.self_attn, "forward", moving(layer.self_attn.forward))
+    assert asked(lm) is None
+    assert copied

@@ -13,6 +13,7 @@ from core.methods import Signal
 from core.reduction import attention, scores
 from core.reduction.attention import attend
 from core.reduction.collecting import Collected, collecting_attention
+from core.reduction.decoding import Taken
 from core.reduction.layout import AudioColumns, PromptState
 from core.reduction.masks import causal_mask
 from core.reduction.scores import last_query_attention, received_attention
@@ -129,7 +130,7 @@ def test_a_layer_tells_what_merging_tokens_received(name: str) -> None:
     collected = Collected(where, None, frozenset({Signal(name)}))
     mask = causal((0, 40))
     given = query, key, value, mask
-    collecting_attention(torch.nn.Identity(), *given, collected=collected, taken=[])
+    collecting_attention(torch.nn.Identity(), *given, collected=collected, taken=Taken())
     whole = collected.received()
     members = torch.rand(2, 230, generator=torch.Generator().manual_seed(1)) < 0.2
     members[1, 90:] = False

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..flops import SAMPLE_EVERY
 from ..methods import Signal
 from .attention import attend, attend_plainly, biased
+from .decoding import Taken
 from .layout import AudioColumns
 from .received import received_attention
 from .scores import last_query_attention
@@ -64,12 +65,12 @@ def collecting_attention(  # noqa: PLR0913
     attention_mask: Tensor | None,
     *,
     collected: Collected,
-    taken: list[str],
+    taken: Taken,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention backend of a collecting layer, in the form that transformers calls it."""
-    taken.append(COLLECTING)
+    taken.by = COLLECTING
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     collected.keys, collected.tokens = collected.columns.gather(key, 2), key.shape[2]
     states = query, key, value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,8 +38,19 @@ def decode_layer(call: LayerCall, cache: PromptCache) -> Tensor:
         return call.plain(taken=taken)
 
 
+@dataclass(slots=True)
+class Taken:
+    """The backend that was called, told by itself: a list would be copied on the way to a device.
+
+    Attributes:
+        by: its name; None before.
+    """
+
+    by: str | None = None
+
+
 @contextmanager
-def attending_by(attention: Any, backend: str, kept: dict[int, Any]) -> Iterator[list[str]]:
+def attending_by(attention: Any, backend: str, kept: dict[int, Any]) -> Iterator[Taken]:
     """Give one attention module another backend through a copy of its config.
 
     Args:
@@ -47,12 +59,12 @@ def attending_by(attention: Any, backend: str, kept: dict[int, Any]) -> Iterator
         kept: copies made before, by the module's identity: a copy takes longer than the swap.
 
     Yields:
-        A list for the backend's keyword `taken`, to which it adds its name.
+        What the backend is to be given as `taken`, in which it says its name.
 
     Raises:
         ReductionError: the module went by another backend.
     """
-    plain, taken = attention.config, list[str]()
+    plain, taken = attention.config, Taken()
     if id(attention) not in kept:
         kept[id(attention)] = _with_backend(plain, backend)
     attention.config = kept[id(attention)]
@@ -60,7 +72,7 @@ def attending_by(attention: Any, backend: str, kept: dict[int, Any]) -> Iterator
         yield taken
     finally:
         attention.config = plain
-    if taken != [backend]:
+    if taken.by != backend:
         raise ReductionError(
             f"{type(attention).__name__} does not attend as its config says, so its prompts cannot"
             " be reduced here; install the transformers that fastadasp asks for (fastadasp doctor)"
@@ -82,7 +94,7 @@ def shared_attention(  # noqa: PLR0913
     attention_mask: Tensor | None,
     scaling: float | None = None,
     *,
-    taken: list[str],
+    taken: Taken,
     **__: Any,
 ) -> tuple[Tensor, None]:
     """Attention backend of a decode step with several beams, in the form transformers calls it.
@@ -98,7 +110,7 @@ def shared_attention(  # noqa: PLR0913
     Returns:
         (rows * beams, 1, heads, head_dim), and no weights.
     """
-    taken.append(SHARED)
+    taken.by = SHARED
     return attend_shared(query, key, value, attention_mask, scaling), None
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .cache import ReducedCache
 from .call import LayerCall
-from .decoding import attending_by
+from .decoding import Taken, attending_by
 
 SKIPPED = "fastadasp_skipped"
 _MISSING = object()
@@ -63,7 +63,7 @@ def last_layer(call: LayerCall, cache: ReducedCache) -> Tensor:
 
 
 @contextmanager
-def _keys_and_values_only(attention: Any) -> Iterator[list[str]]:
+def _keys_and_values_only(attention: Any) -> Iterator[Taken]:
     """Let an attention module fill its cache and do none of the rest; see `attending_by`."""
     with ExitStack() as stack:
         taken = stack.enter_context(attending_by(attention, SKIPPED, {}))
@@ -90,9 +90,9 @@ def _standing_in(projection: Any) -> Iterator[None]:
 
 
 def skipped_attention(
-    module: nn.Module, query: Tensor, *_: Any, taken: list[str], **__: Any
+    module: nn.Module, query: Tensor, *_: Any, taken: Taken, **__: Any
 ) -> tuple[Tensor, None]:
     """Attention backend that mixes nothing: zeros, (batch, queries, heads, head_dim)."""
-    taken.append(SKIPPED)
+    taken.by = SKIPPED
     batch, heads, queries, width = query.shape
     return query.new_zeros(()).expand(batch, queries, heads, width), None

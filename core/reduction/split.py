@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .decoding import SPLIT, attend_shared
+from .decoding import SPLIT, Taken, attend_shared
 from .fixed import Behind, FixedTails
 from .growing import GrowingLayer
 from .proving import has_triton, proven
@@ -43,11 +43,11 @@ def split_attention(  # noqa: PLR0913
     scaling: float | None = None,
     *,
     behind: Behind,
-    taken: list[str],
+    taken: Taken,
     **__: Any,
 ) -> tuple[Tensor, None]:
     """Attention backend of a decode step, in the form transformers calls it; see `attend_split`."""
-    taken.append(SPLIT)
+    taken.by = SPLIT
     width = query.shape[-1]
     attend = _fastest(query.device, query.dtype, width)
     scale = width**-0.5 if scaling is None else scaling
