@@ -15,7 +15,7 @@ import core
 from core.cluster import Cluster, run
 from core.errors import StartError, UsageError
 from core.flags import resolve
-from core.media.discover import source_of
+from core.ids import source_of
 from core.pipeline import Event
 from core.pipeline import run as run_here
 from core.records import Recording, Source, Transcript
