@@ -112,12 +112,10 @@ class SideFiles:
     def lacking(self, recording_id: str, task: str) -> tuple[str, ...]:
         """Formats of a finished record that are not there, or may be somebody's own."""
         self.expect([recording_id])
-        noted = self._journal.knows((recording_id, task))
 
         def fine(name: str) -> bool:
             place = self.place(recording_id, task, name)
-            known = self._journal.has(place) or not noted
-            return known and is_plain(self._folder / place)
+            return self._journal.has(place) and is_plain(self._folder / place)
 
         return tuple(name for name in self._formats if not fine(name))
 

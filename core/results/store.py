@@ -224,8 +224,7 @@ class Store:
             return False
         if known.question != question or not known.source.same(source):
             return False
-        formats = self._side.lacking(*key)
-        return not formats or self._completed(key, formats)
+        return not self._side.lacking(*key) or self._completed(key)
 
     def write(self, record: Transcript) -> Transcript:
         """Write the side files, then the line: the line is the mark that all is there."""
@@ -247,22 +246,16 @@ class Store:
         path = self._journal.path_of(name) or real_path(written)
         return Known(name, path, written, source, here)
 
-    def _adopt(self, key: Key) -> Transcript | None:
-        """Take the side files of a line that an older version wrote for ours, as far as they are.
+    def _adopt(self, key: Key) -> None:
+        """Take the side files that an older version wrote for ours, as far as they are."""
+        if key in self._file.lines and not self._journal.knows(key):
+            self._side.adopt(self._file.stored(key))
 
-        Returns:
-            The record of that line; None if the journal knows it.
-        """
-        if key not in self._file.lines or self._journal.knows(key):
-            return None
-        record = self._file.stored(key)
-        self._side.adopt(record)
-        return record
-
-    def _completed(self, key: Key, formats: Sequence[str]) -> bool:
+    def _completed(self, key: Key) -> bool:
         try:
-            record = self._adopt(key) or self._file.stored(key)
-            made = self._side.write(record, formats)
+            self._adopt(key)
+            record = self._file.stored(key)
+            made = self._side.write(record, self._side.lacking(*key))
             if made.status == "failed":
                 return False
             if made != record:
