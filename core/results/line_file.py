@@ -128,7 +128,7 @@ def _of(data: Json, offset: int) -> Line:
 
 def _is_foreign(raw: bytes, found: Iterable[Entry]) -> bool:
     """Whether a file has something in it, and not even the torn beginning of a record."""
-    torn = raw.startswith(_OURS) or _OURS.startswith(raw)
+    torn = raw.startswith(_OURS) or _OURS.startswith(raw.strip())
     return not torn and all(entry.key is None for entry in found)
 
 
@@ -136,7 +136,8 @@ def _keep(path: Path, raw: bytes) -> None:
     """Add to what is kept beside the file."""
     aside = path.with_suffix(".jsonl.bak")
     before = aside.read_bytes() if is_plain(aside) else b""
-    replace_file(aside, before + raw)
+    end = b"" if before.endswith(b"\n") or not before else b"\n"
+    replace_file(aside, before + end + raw)
 
 
 def _bytes(found: Iterable[Entry]) -> bytes:
