@@ -184,12 +184,12 @@ def _left_out(passed: Sequence[str], existing: int, alone: Sequence[str]) -> Non
     from core.media.discover import shortened
 
     if passed:
-        console.note(f"{len(passed)} passed over, no recordings: {shortened(passed)}")
+        console.note(f"{len(set(passed))} passed over, no recordings: {shortened(passed)}")
     if existing:
         console.note(f"{existing} left out, with subtitles or a text already")
     if alone:
         console.warn(
-            f"{len(alone)} files left alone, not written by this tool or changed since: "
+            f"{len(set(alone))} left alone, not written by this tool or changed since: "
             f"{shortened(alone)}; move them away and repeat, or replace them with --overwrite"
         )
 

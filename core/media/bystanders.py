@@ -68,7 +68,8 @@ def lists_recordings(path: str, is_media: Callable[[str], bool]) -> bool:
     except OSError:
         return True
     lines = [line.strip() for line in head.splitlines() if line.strip()]
-    return b"audio_filepath" in head or all(is_media(os.fsdecode(line)) for line in lines)
+    named = bool(lines) and all(is_media(os.fsdecode(line)) for line in lines)
+    return named or b"audio_filepath" in head
 
 
 def _is_sound(head: bytes) -> bool:

@@ -185,13 +185,14 @@ def _glob(pattern: str, search: _Search) -> Iterable[_Found]:
     if not matches:
         return [_Found(pattern, safe_id(pattern), error="nothing matches this pattern")]
     named = os.path.splitext(pattern)[1]
-    each = replace(search, alone=bool(named) and not glob.has_magic(named))
-    folder = replace(search, many=True)
-    sources = [
-        _expand(match, folder) if os.path.isdir(match) else _source(match, each)
-        for match in matches
-    ]
-    return chain.from_iterable(sources)
+    meant = replace(search, alone=bool(named) and not glob.has_magic(named))
+    return chain.from_iterable([_match(path, search, meant) for path in matches])
+
+
+def _match(path: str, search: _Search, meant: _Search) -> Iterable[_Found]:
+    if os.path.isdir(path):
+        return _expand(path, replace(search, many=True))
+    return _source(path, replace(search, alone=False) if is_manifest(path) else meant)
 
 
 def _walk(folder: str, visited: set[str]) -> Iterator[tuple[str, str | None]]:
