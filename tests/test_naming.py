@@ -158,6 +158,19 @@ def test_equal_files_of_one_run_have_a_record_each(here: Path) -> None:
     assert go("d2", "d1", config=HASHED) == []
 
 
+def test_a_name_is_given_once(here: Path) -> None:
+    put("d1/r.wav", "one")
+    go("d1", config=HASHED)
+    shutil.copytree("d1", "d2")
+    assert go("d2", "d1/r.wav", config=HASHED) == ["d1/r.wav"]  # the copy has come first
+    assert records() == {"r.wav": "one", "d1/r.wav": "one"}
+    shutil.rmtree("out")
+    go("d1")
+    shutil.rmtree("d1")
+    shutil.copytree("d2", "d3")
+    assert go("d2", "d3") == ["d3/r.wav"]  # one of them is the one that was moved
+
+
 def test_names_that_a_manifest_gives(here: Path) -> None:
     put("d1/r.wav", "one"), put("d2/r.wav", "two")
     rows = [{"audio_filepath": "d1/r.wav", "id": name} for name in ("en", "de")]

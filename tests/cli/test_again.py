@@ -122,6 +122,7 @@ def test_in_python_too(folder: Path, stages: FakeStages) -> None:
     ]:
         found = fastadasp.transcribe(inputs, output_dir="out")
         assert [one.pred_text for one in found] == texts
+    assert set(results(folder / "out")) == {"c.mp3 asr", "day3/c.mp3 asr"}
 
 
 @pytest.mark.parametrize("output", [(), ("-o", "out")])

@@ -120,6 +120,7 @@ def test_what_cannot_be_looked_at_is_no_bystander(
     os.mkfifo("pipe")
 
     def refuse(path: object, *_: object) -> None:
+        assert path == "locked.dat"  # a pipe can be read only once
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("core.media.bystanders.open", refuse, raising=False)
