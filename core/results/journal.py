@@ -6,6 +6,7 @@ leaves no file that looks like a stranger's. Absolute paths stand here and in no
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +29,8 @@ class Journal:
         self._path = _beside(results)
         self._paths: dict[str, str] = {}
         self._keys: set[Key] = set()
-        self._files: dict[str, set[tuple[str, str]]] = {}
-        self._lines: set[bytes] = set()
+        self._places: set[str] = set()
+        self._written: set[bytes] = set()
         self._file: BinaryIO | None = None
 
     def read(self) -> None:
@@ -38,10 +39,8 @@ class Journal:
             check_plain(path)
             lines = path.read_bytes().splitlines(keepends=True)
             whole = [line for line in lines if self._take(line)]
-            if path == self._path:
-                self._lines = set(whole)
-                if whole != lines:
-                    replace_file(path, b"".join(whole))
+            if path == self._path and whole != lines:
+                replace_file(path, b"".join(whole))
 
     def note(self, key: Key, path: str, files: Mapping[str, str]) -> None:
         """Remember, on the disk too, a record that is about to be written.
@@ -51,14 +50,13 @@ class Journal:
             path: of its recording, absolute.
             files: SHA-256 of each side file, by its place in the folder.
         """
+        if self._has(key, path, files):
+            return
         data = {"id": key[0], "task": key[1], "path": path, "files": dict(files)}
         line = json.dumps(data).encode() + b"\n"
-        if line in self._lines:
-            return
         self._file = self._file or append(self._path)
         self._file.write(line)
         sync(self._file)
-        self._lines.add(line)
         self._take(line)
 
     def close(self) -> None:
@@ -76,24 +74,36 @@ class Journal:
 
     def has(self, place: str) -> bool:
         """Whether a side file was noted, whatever stands in it now."""
-        return place in self._files
+        return place in self._places
 
     def wrote(self, place: str, digest: str, recording_id: str) -> bool:
         """Whether what stands in a side file was written for this recording, and by this tool."""
-        return (digest, recording_id) in self._files.get(place, ())
+        return _mark(place, digest, recording_id) in self._written
+
+    def _has(self, key: Key, path: str, files: Mapping[str, str]) -> bool:
+        written = (self.wrote(place, digest, key[0]) for place, digest in files.items())
+        return key in self._keys and self._paths[key[0]] == path and all(written)
 
     def _take(self, line: bytes) -> bool:
+        if not line.endswith(b"\n"):
+            return False
         try:
             data: Json = json.loads(line)
             name = data["id"]
             self._keys.add((name, data["task"]))
             self._paths[name] = data["path"]
             for place, digest in data["files"].items():
-                self._files.setdefault(place, set()).add((digest, name))
+                self._places.add(place)
+                self._written.add(_mark(place, digest, name))
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
-        return line.endswith(b"\n")
+        return True
 
 
 def _beside(results: Path) -> Path:
     return results.with_name(f".{results.name}.files")
+
+
+def _mark(*words: str) -> bytes:
+    """Few bytes that stand for all of the words; there are many recordings."""
+    return hashlib.sha256(json.dumps(words).encode()).digest()[:16]

@@ -7,7 +7,6 @@ open or close, by temporary file and rename), so at no moment is a finished line
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -46,7 +45,7 @@ class LineFile:
         overwrite: move lines of other settings, and what is no file of results, to `.bak`.
 
     Attributes:
-        lines: the newest line of each record.
+        lines: the newest line of each record, when the file was opened.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class LineFile:
         self._settings = settings
         self._overwrite = overwrite
         self.lines: dict[Key, Line] = {}
+        self._added: set[Key] = set()
         self._replaced = False
         self._file: BinaryIO
 
@@ -92,15 +92,14 @@ class LineFile:
 
     def append(self, record: Transcript) -> None:
         """Add a line; it is on the disk when this returns."""
-        key = (record.id, record.task)
-        offset = self._file.seek(0, os.SEEK_END)
         self._file.write(line(record).encode())
         sync(self._file)
-        self._replaced = self._replaced or key in self.lines
-        self.lines[key] = _of(record.to_json(), offset)
+        key = (record.id, record.task)
+        self._replaced = self._replaced or key in self.lines or key in self._added
+        self._added.add(key)
 
     def stored(self, key: Key) -> Transcript:
-        """The record of a line."""
+        """The record of one of `lines`."""
         with self._path.open("rb") as file:
             file.seek(self.lines[key].offset)
             return record_of(json.loads(file.readline()))
