@@ -74,19 +74,19 @@ def transcribe(
         StartError: the model does not load.
     """
     from core.media.discover import discover
+    from core.naming import settle
     from core.pinning import pinned
     from core.pipeline import run
     from core.results.store import MemorySink, Store
-    from core.shard import share
 
     config = pinned(resolve_tasks(**flags))
     folder = None if output_dir is None else Path(output_dir)
     output = resolve_output(folder, formats, shard, overwrite=overwrite)
     paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
     listed = list(discover([fspath(path) for path in paths]))
-    recordings = list(share(listed, output.shard))
     if output.output_dir is None:
         memory = MemorySink()
+        recordings = list(settle(listed, memory, output.shard))
         run(config, recordings, memory)
         found = memory.kept
     else:
@@ -98,7 +98,7 @@ def transcribe(
             overwrite=overwrite,
         )
         with store:
-            store.expect(recording.id for recording in listed)
+            recordings = list(settle(listed, store, output.shard, hashed=config.hash))
             run(config, recordings, store)
         stored = {one.task: store.records(one.task) for one in config.each}
         found = {(name, task): made for task in stored for name, made in stored[task].items()}

@@ -100,9 +100,8 @@ def run(
     report, begun = Report(skipped=len(skipped)), time.perf_counter()
     records = _records(cluster, config, usable)
     with closing(records):  # which ends the workers
-        for made in chain(_given_up(todo), _started(records, on_event)):
-            for record in made:
-                sink.write(record)
+        for unsaved in chain(_given_up(todo), _started(records, on_event)):
+            made = [sink.write(record) for record in unsaved]
             report = reports.add(report, *made)
             stop = [on_event(event) for event in recorded(made)]
             report = replace(report, stopped=any(stop))

@@ -205,7 +205,8 @@ class OutputConfig:
         output_dir: folder of `results.jsonl` and side files; None = JSON lines on stdout.
         formats: jsonl and the side formats asked for.
         shard: the part of the recordings to do, None = all.
-        overwrite: redo everything, also over results of other settings.
+        overwrite: redo everything, over results of other settings and files of other makers too.
+        skip_existing: leave out recordings that have subtitles or a text already.
         fail_fast: end at the first recording that failed.
         quiet: only errors on stderr.
         no_progress: no bar, also on a terminal.
@@ -216,6 +217,7 @@ class OutputConfig:
     formats: tuple[str, ...] = ("jsonl",)
     shard: Shard | None = None
     overwrite: bool = False
+    skip_existing: bool = False
     fail_fast: bool = False
     quiet: bool = False
     no_progress: bool = False

@@ -1,7 +1,8 @@
 """The one error family: every message is a single line that says what to do next.
 
-Knows nothing of the rest. Errors of one recording (`MediaError`, `TranscriptionError`) become a
-`failed` or `partial` record; all others end the command with their exit code.
+Knows nothing of the rest. Errors of one recording (`MediaError`, `TranscriptionError`,
+`OutputError`) become a `failed` or `partial` record; all others end the command with their exit
+code.
 """
 
 
@@ -34,6 +35,10 @@ class StartError(FastAdaSPError):
 
 class MediaError(FastAdaSPError):
     """A recording cannot be read, or not to its end."""
+
+
+class OutputError(FastAdaSPError):
+    """What was made of a recording cannot be written where it belongs."""
 
 
 class TranscriptionError(FastAdaSPError):

@@ -255,8 +255,7 @@ class _Run:
 
     def _finish(self, records: Sequence[Transcript]) -> None:
         """Write the records of one recording, together."""
-        for record in records:
-            self._sink.write(record)
+        records = [self._sink.write(record) for record in records]
         self._report = reports.add(self._report, *records)
         for event in recorded(records):
             self._on_event(event)

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import Self
 
 from .errors import UsageError
-
-
-class Named(Protocol):
-    """Anything with an id."""
-
-    @property
-    def id(self) -> str:
-        """Its name in the run."""
-
-
-One = TypeVar("One", bound=Named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +44,3 @@ class Shard:
         """Whether a recording falls to this part."""
         digest = hashlib.sha256(recording_id.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8]) % self.count == self.number - 1
-
-
-def share(recordings: Iterable[One], shard: Shard | None) -> Iterable[One]:
-    """The recordings of a shard, None = all: of a list a list, of a stream a stream."""
-    if shard is None:
-        return recordings
-    mine = (recording for recording in recordings if shard.has(recording.id))
-    return list(mine) if isinstance(recordings, list) else mine

@@ -98,7 +98,7 @@ class Rooms:
 
     def source(self, recording: Recording, hashed: bool) -> Source:
         """Size and time of the file, and its content when `hashed`."""
-        from .media.discover import source_of
+        from .ids import source_of
 
         return source_of(recording.path, hashed=hashed)
 

@@ -283,7 +283,15 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Redo what is done, also over results of other settings.",
+        help="Redo what is done, and replace results of other settings and files of your own.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Leave out recordings with subtitles or a text beside them or in DIR, whoever's.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -58,6 +58,7 @@ def run(
     shard: opt.Shard = None,
     hash_: opt.Hash = False,
     overwrite: opt.Overwrite = False,
+    skip_existing: opt.SkipExisting = False,
     fail_fast: opt.FailFast = False,
     null: opt.Null = False,
     quiet: opt.Quiet = False,
@@ -100,6 +101,7 @@ def run(
         format_,
         shard,
         overwrite=overwrite,
+        skip_existing=skip_existing,
         fail_fast=fail_fast,
         null=null,
         quiet=quiet,
@@ -145,33 +147,52 @@ def _work(
     inputs: Sequence[str], config: RunConfig, output: OutputConfig, cluster: Cluster | None
 ) -> int:
     from core.media.discover import discover
+    from core.media.existing import Existing
+    from core.naming import settle
     from core.pinning import pinned
     from core.results.report import exit_code
-    from core.shard import share
 
-    found = discover(inputs, stdin=sys.stdin.buffer, null=output.null)
+    passed: list[str] = []
+    found = discover(inputs, stdin=sys.stdin.buffer, null=output.null, passed=passed)
     # paths from a pipe are used as they come; all else is counted first, for the bar and the names
     recordings = found if "-" in inputs and cluster is None else list(found)
-    mine = share(recordings, output.shard)
     config = pinned(config)
-    total = len(mine) if isinstance(mine, list) else None
-    watcher = console.Watcher(output, total, len(config.each))
-    with _sink(config, output) as sink, Interrupts() as interrupts, watcher.watching():
+    existing = Existing(output.output_dir, output.side_formats)
+    skip = existing if output.skip_existing else lambda recording: False
+    with _sink(config, output) as sink:
+        mine = settle(recordings, sink, output.shard, hashed=config.hash, skip=skip)
+        total = len(mine) if isinstance(mine, list) else None
+        watcher = console.Watcher(output, total, len(config.each))
         watcher.caution = _caution(sink)
-        if isinstance(recordings, list):
-            # a side file's name depends on all that share its stem, also in other shards
-            sink.expect(recording.id for recording in recordings)
-        report = _runner(cluster)(
-            config,
-            mine,
-            sink,
-            fail_fast=output.fail_fast,
-            on_event=interrupts.watch(watcher.on_event),
-        )
+        with Interrupts() as interrupts, watcher.watching():
+            report = _runner(cluster)(
+                config,
+                mine,
+                sink,
+                fail_fast=output.fail_fast,
+                on_event=interrupts.watch(watcher.on_event),
+            )
     watcher.summarise(report)
+    if not output.quiet:
+        _left_out(passed, existing.found, sink.left_alone)
     if report.stopped:
         raise KeyboardInterrupt
     return exit_code(report)
+
+
+def _left_out(passed: Sequence[str], existing: int, alone: Sequence[str]) -> None:
+    """What of the inputs was not done, and what of the results was not written."""
+    from core.media.discover import shortened
+
+    if passed:
+        console.note(f"{len(set(passed))} passed over, no recordings: {shortened(passed)}")
+    if existing:
+        console.note(f"{existing} left out, with subtitles or a text already")
+    if alone:
+        console.warn(
+            f"{len(set(alone))} left alone, not written by this tool or changed since: "
+            f"{shortened(alone)}; move them away and repeat, or replace them with --overwrite"
+        )
 
 
 def _runner(cluster: Cluster | None) -> Callable[..., Report]:

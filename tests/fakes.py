@@ -25,7 +25,7 @@ import numpy as np
 
 from core.config import RunConfig
 from core.errors import MediaError, StartError
-from core.media.discover import source_of
+from core.ids import source_of
 from core.reading import Read
 from core.records import Cost, Hypothesis, Recording, Segment, Source
 

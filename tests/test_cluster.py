@@ -15,7 +15,9 @@ import core
 from core.cluster import Cluster, run
 from core.errors import StartError, UsageError
 from core.flags import resolve
-from core.media.discover import source_of
+from core.ids import source_of
+from core.media.discover import discover
+from core.naming import settle
 from core.pipeline import Event
 from core.pipeline import run as run_here
 from core.records import Recording, Source, Transcript
@@ -200,6 +202,29 @@ def test_each_file_is_hashed_once(folder: Path, inline: Inline) -> None:
     run(cluster, resolve(model="fake", hash=True), recordings, sink)
     assert looked == [("a", True), ("b", True)]
     assert sink.records["b"].source == source_of(recordings[1].path, hashed=True)
+
+
+def test_names_and_side_files_are_the_drivers(
+    folder: Path, inline: Inline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for name in ("d1", "d2"):
+        corpus(folder, {"a.wav": f"one {name}", "b.wav": "two"})
+        (folder / "in").rename(name)
+        (folder / "in").mkdir()
+    (folder / "out/b.txt").mkdir(parents=True)
+    (folder / "out/a.txt").write_text("mine")
+    for inputs, ok, failed in ((["d1"], 1, 1), (["d2"], 2, 0), (["d2", "d1"], 0, 1)):
+        with Store(folder / "out", CONFIG.settings, ["txt"]) as store:
+            found = settle(list(discover(inputs)), store)
+            report = run(TWO, CONFIG, list(found), store)
+        assert (report.ok, report.failed) == (ok, failed)
+    assert (folder / "out/a.txt").read_text() == "mine"
+    assert (folder / "out/d2/a.txt").read_text() == "one d2\n"
+    made = {one["id"]: one for one in read_results(folder / "out/results.jsonl")}
+    assert sorted(made) == ["a.wav", "b.wav", "d2/a.wav", "d2/b.wav"]
+    assert made["a.wav"]["warnings"] == ["left_alone:a.txt"]
+    assert "out/b.txt" in made["b.wav"]["error"]["message"]
 
 
 def test_groups_are_bounded_and_every_worker_has_some(folder: Path, inline: Inline) -> None:

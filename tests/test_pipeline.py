@@ -35,8 +35,9 @@ class Sink:
     def done(self, key: tuple[str, str], source: Source, question: str | None = None) -> bool:
         return key[0] in self.finished
 
-    def write(self, record: Transcript) -> None:
+    def write(self, record: Transcript) -> Transcript:
         self.records.append(record)
+        return record
 
     def __getitem__(self, name: str) -> Transcript:
         return next(record for record in self.records if record.id == name)

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from core.errors import UsageError
-from core.records import Recording
-from core.shard import Shard, share
+from core.shard import Shard
 
 FIXED = ["talks/0011.wav", "talks/0012.wav"]
 NAMES = [f"talks/{number:04d}.wav" for number in range(2000)]
@@ -25,14 +22,6 @@ def test_shards_are_disjoint_complete_and_about_even(count: int) -> None:
 def test_a_share_is_the_same_for_ever() -> None:
     """On every machine, in every version: a fixed answer, written down."""
     assert [name for name in NAMES[:20] if Shard(3, 4).has(name)] == FIXED
-
-
-def test_a_list_stays_a_list_and_a_stream_a_stream() -> None:
-    found = [Recording(name, Path(name)) for name in NAMES]
-    mine = share(found, Shard(1, 4))
-    assert isinstance(mine, list)
-    assert list(share(iter(found), Shard(1, 4))) == mine
-    assert share(found, None) is found
 
 
 def test_parse() -> None:

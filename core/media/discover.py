@@ -7,26 +7,30 @@ folders are walked as the run goes on.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from types import ModuleType
+from itertools import chain
+from pathlib import Path
 from typing import IO
 
 from ..errors import UsageError
-from ..records import Json, Recording, Source
+from ..ids import real_path, safe_id, tell_apart
+from ..records import Json, Recording
+from .bystanders import holds_sound, is_results, lists_recordings
 from .manifest import Entry, is_manifest, paths_from_stream, read_manifest
 
 # Containers that hold sound; a folder's other files are passed over. ".ts" is left out, because
 # folders of source code are full of it: name such a file itself.
 _EXTENSIONS = (
-    "3g2 3gp 3gpp aac ac3 aif aifc aiff amr ape asf au avi awb caf dts eac3 flac flv m2ts m4a m4b "
-    "m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mpga mts mxf oga ogg ogv opus qt rf64 snd spx tta voc "
-    "vob w64 wav wave weba webm wma wmv wv"
+    "3g2 3gp 3gpp aac ac3 aif aifc aiff amr ape asf au avi awb bwf caf dts eac3 flac flv gsm m2ts "
+    "m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mpga mts mxf oga ogg ogv ogx opus qt ra rf64 snd "
+    "spx tta voc vob w64 wav wave weba webm wma wmv wv"
 )
 MEDIA_SUFFIXES = frozenset(f".{name}" for name in _EXTENSIONS.split())
+
+
+_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,27 @@ class _Found:
     row: Json = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How inputs are looked at.
+
+    Attributes:
+        many: ids below a folder begin with its name: there are several folders.
+        alone: it is the only input.
+        passed: takes what is no recording.
+    """
+
+    many: bool
+    alone: bool
+    passed: list[str]
+
+
 def discover(
-    inputs: Sequence[str], *, stdin: IO[bytes] | None = None, null: bool = False
+    inputs: Sequence[str],
+    *,
+    stdin: IO[bytes] | None = None,
+    null: bool = False,
+    passed: list[str] | None = None,
 ) -> Iterator[Recording]:
     """Recordings among the inputs, in the order given, folders sorted, each file once.
 
@@ -58,10 +81,15 @@ def discover(
     an absolute one without its root. Two files that would share an id are told apart by a short
     hash of their path.
 
+    One input alone is meant, whatever it is. Among several (a shell's `*` is several), in a glob
+    and on stdin what neither has the name of a recording nor begins as sound does is passed over:
+    subtitles, pictures, notes, what a downloader or an earlier run has left.
+
     Args:
         inputs: what the user typed.
         stdin: binary stream that `-` reads.
         null: paths on stdin end with NUL, not with a line break.
+        passed: takes the paths that are passed over, while the recordings are drawn.
 
     Returns:
         Recordings; one with `error` for each path that cannot be used. Consuming it raises
@@ -71,44 +99,45 @@ def discover(
         UsageError: a malformed manifest, or audio where paths are expected.
     """
     many = sum(os.path.isdir(item) for item in inputs) > 1 or "-" in inputs
-    sources = [_source(item, many, stdin, null) for item in inputs]
-    return _usable(_unique(found for source in sources for found in source))
+    search = _Search(many, len(inputs) == 1, [] if passed is None else passed)
+    sources = [
+        _listed_by(stdin, null, search) if item == "-" else _source(item, search) for item in inputs
+    ]
+    return _usable(_unique(chain.from_iterable(sources)), search.passed)
 
 
-def source_of(path: Path, *, hashed: bool = False) -> Source:
-    """Size and time of change of a file, and on request its content; empty when it is not there.
-
-    Args:
-        path: of the file; a pipe or device is not read.
-        hashed: read it all for its SHA-256.
-    """
-    try:
-        stat = path.stat()
-        digest = _digest(path) if hashed and path.is_file() else None
-    except (OSError, ValueError):
-        return Source()
-    return Source(size=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=digest)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _source(item: str, many: bool, stdin: IO[bytes] | None, null: bool) -> Iterable[_Found]:
-    """What one input brings; reads manifests and the first bytes of stdin at once."""
-    if item == "-":
-        if stdin is None:
-            raise UsageError("'-' reads paths from stdin, but there is no stdin")
-        return (f for path in paths_from_stream(stdin, null) for f in _expand(path, True))
+def _source(item: str, search: _Search) -> Iterable[_Found]:
+    """What one input brings; reads manifests at once."""
     if os.path.isfile(item) and is_manifest(item):
-        return _from_manifest(item)
+        return _from_manifest(item, search)
     if glob.has_magic(item) and not os.path.lexists(item):
-        return _glob(item, many)
-    return _expand(item, many)
+        return _glob(item, search)
+    return _expand(item, search)
 
 
-def _from_manifest(manifest: str) -> list[_Found]:
+def _listed_by(stdin: IO[bytes] | None, null: bool, search: _Search) -> Iterator[_Found]:
+    """Paths on stdin, as they come; its first bytes are looked at at once."""
+    if stdin is None:
+        raise UsageError("'-' reads paths from stdin, but there is no stdin")
+    listed = replace(search, alone=False)
+    return (found for path in paths_from_stream(stdin, null) for found in _expand(path, listed))
+
+
+def _from_manifest(manifest: str, search: _Search) -> list[_Found]:
+    if search.alone:
+        return _entries(manifest)
+    try:
+        found = [] if is_results(manifest) else _entries(manifest)
+    except UsageError:
+        if lists_recordings(manifest, _is_media):
+            raise
+        found = []
+    if not found:
+        search.passed.append(manifest)
+    return found
+
+
+def _entries(manifest: str) -> list[_Found]:
     first: dict[str, str | None] = {}  # path -> the first question about it
     found = []
     for entry in read_manifest(manifest):
@@ -122,9 +151,9 @@ def _from_manifest(manifest: str) -> list[_Found]:
 
 def _listed(entry: Entry, another: bool) -> _Found:
     """A row of a manifest; another question about a file is another recording."""
-    name = _safe_id(entry.id or entry.written)
+    name = safe_id(entry.id or entry.written)
     if another and entry.id is None:
-        name = _tell_apart(name, entry.question or "")
+        name = tell_apart(name, entry.question or "")
     return _Found(
         path=entry.path,
         id=name,
@@ -136,29 +165,34 @@ def _listed(entry: Entry, another: bool) -> _Found:
     )
 
 
-def _expand(item: str, many: bool) -> Iterator[_Found]:
+def _expand(item: str, search: _Search) -> Iterator[_Found]:
     """A file as itself, a folder as what lies in it."""
     if not os.path.isdir(item):
-        yield _Found(item, _safe_id(item), error=_trouble(item))
+        if search.alone or _is_media(item) or holds_sound(item):
+            yield _Found(item, safe_id(item), error=_trouble(item))
+        else:
+            search.passed.append(item)
         return
-    prefix = _safe_id(item) if many else ""
+    prefix = safe_id(item) if search.many else ""
     for path, error in _walk(item, set()):
         inner = os.path.relpath(path, item)
-        yield _Found(path, _safe_id(os.path.join(prefix, inner) if prefix else inner), error=error)
+        yield _Found(path, safe_id(os.path.join(prefix, inner) if prefix else inner), error=error)
 
 
-def _glob(pattern: str, many: bool) -> Iterator[_Found]:
-    """Matches in order; a pattern that does not name an extension takes media files only."""
-    named = os.path.splitext(pattern)[1]
-    any_kind = bool(named) and not glob.has_magic(named)
+def _glob(pattern: str, search: _Search) -> Iterable[_Found]:
+    """Matches, in order, as the shell gives them; all are meant if the pattern has an extension."""
     matches = sorted(glob.glob(pattern, recursive=True))
     if not matches:
-        yield _Found(pattern, _safe_id(pattern), error="nothing matches this pattern")
-    for match in matches:
-        if os.path.isdir(match):
-            yield from _expand(match, True)
-        elif any_kind or _is_media(match):
-            yield from _expand(match, many)
+        return [_Found(pattern, safe_id(pattern), error="nothing matches this pattern")]
+    named = os.path.splitext(pattern)[1]
+    meant = replace(search, alone=bool(named) and not glob.has_magic(named))
+    return chain.from_iterable([_match(path, search, meant) for path in matches])
+
+
+def _match(path: str, search: _Search, meant: _Search) -> Iterable[_Found]:
+    if os.path.isdir(path):
+        return _expand(path, replace(search, many=True))
+    return _source(path, replace(search, alone=False) if is_manifest(path) else meant)
 
 
 def _walk(folder: str, visited: set[str]) -> Iterator[tuple[str, str | None]]:
@@ -210,56 +244,23 @@ def _trouble(path: str) -> str | None:
     return None if readable else "no permission to read it"
 
 
-def _safe_id(written: str, flavour: ModuleType = os.path) -> str:
-    """A posix path that is UTF-8, relative and does not climb, whatever was written.
-
-    NUL and bytes that are no UTF-8 (surrogates in `written`) become %XX; a drive is left out.
-    """
-    if flavour.isabs(written) or ".." in written.replace(flavour.sep, "/").split("/"):
-        written = flavour.abspath(written)
-    places = flavour.splitdrive(written)[1].replace(flavour.sep, "/").split("/")
-    parts = [part for part in places if part not in ("", ".")]
-    text = "/".join(parts).replace("\0", "%00") or "."
-    return "".join(map(_utf8, text)) if not text.isascii() else text
-
-
-def _utf8(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a stray byte
-        return f"%{code - 0xDC00:02X}"
-    return "?" if 0xD800 <= code <= 0xDFFF else char
-
-
 def _unique(found: Iterable[_Found]) -> Iterator[_Found]:
     """Each file once, each id once."""
     owner: dict[str, str] = {}  # id -> real path
     done: set[str] = set()
     for item in found:
-        real = _real(item.path)
+        real = real_path(item.path)
         taken = owner.get(item.id)
         # an id of its own makes a second record of one file meant, not an accident
         if taken == real or (not item.fixed and real in done):
             continue
-        unique = item.id if taken is None else _tell_apart(item.id, real)
+        unique = item.id if taken is None else tell_apart(item.id, real)
         owner[unique] = real
         done.add(real)
         yield replace(item, id=unique)
 
 
-def _real(path: str) -> str:
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):
-        return path
-
-
-def _tell_apart(name: str, by: str) -> str:
-    digest = hashlib.sha256(by.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    path = PurePosixPath(name)
-    return str(path.with_name(f"{path.stem}~{digest}{path.suffix}"))
-
-
-def _usable(found: Iterable[_Found]) -> Iterator[Recording]:
+def _usable(found: Iterable[_Found], passed: Sequence[str]) -> Iterator[Recording]:
     """Hold back hopeless ones until a usable one shows that the run makes sense."""
     held: list[Recording] = []
     usable = False
@@ -275,11 +276,19 @@ def _usable(found: Iterable[_Found]) -> Iterator[Recording]:
             held, usable = [], True
         yield recording
     if not usable:
-        raise UsageError(_nothing(held))
+        raise UsageError(_nothing(held, passed))
 
 
-def _nothing(held: Sequence[Recording]) -> str:
-    if not held:
-        return "no audio or video files among the inputs"
-    more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
-    return f"nothing usable among the inputs: {held[0].id}: {held[0].error}{more}"
+def _nothing(held: Sequence[Recording], passed: Sequence[str]) -> str:
+    if held:
+        more = f" (and {len(held) - 1} more)" if len(held) > 1 else ""
+        return f"nothing usable among the inputs: {held[0].id}: {held[0].error}{more}"
+    also = f" (passed over: {shortened(passed)})" if passed else ""
+    return f"no audio or video files among the inputs{also}"
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first of many names, each once, and how many more there are."""
+    each = list(dict.fromkeys(names))
+    more = f" and {len(each) - _SHOWN} more" if len(each) > _SHOWN else ""
+    return ", ".join(each[:_SHOWN]) + more

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import FastAdaSPError, UsageError
+from ..errors import OutputError, UsageError
 
 _TEMPORARY = re.compile(r"(\.[0-9a-f]{16}-)[0-9a-f]{16}\.tmp")
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -90,10 +90,10 @@ def check_inside(path: Path, folder: Path) -> None:
     """See that no link on the way to `path` leads out of the folder that it is below.
 
     Raises:
-        FastAdaSPError: one does.
+        OutputError: one does.
     """
     if not Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder)):
-        raise FastAdaSPError(_link(path.parent))
+        raise OutputError(_link(path.parent))
 
 
 def is_plain(path: Path) -> bool:

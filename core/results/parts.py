@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import UsageError
@@ -38,6 +38,18 @@ def check_company(path: Path) -> None:
             raise UsageError(f"{path.parent} was begun {how}, or choose another -o DIR")
 
 
+def other_parts(path: Path) -> Iterator[Path]:
+    """The results files of the other shards in the folder.
+
+    Raises:
+        UsageError: one is a link.
+    """
+    for other in sorted(path.parent.glob("results-*.jsonl")):
+        if other != path and _NAME.fullmatch(other.name):
+            check_plain(other)
+            yield other
+
+
 def other_than(settings: Settings, entry: Entry) -> bool:
     """Whether a line was made with other settings; what it is of another task does not count.
 
@@ -69,10 +81,7 @@ def check_settings(path: Path, settings: Settings) -> None:
     Raises:
         UsageError: one has others.
     """
-    for other in sorted(path.parent.glob("results-*.jsonl")):
-        if other == path or not _NAME.fullmatch(other.name):
-            continue
-        check_plain(other)
+    for other in other_parts(path):
         first = next((entry for entry in entries(other) if entry.key is not None), None)
         if first is not None and other_than(settings, first):
             raise other_settings(other, first.data)

@@ -1,41 +1,56 @@
 """Where records go: JSON lines on a stream, or a folder that remembers what is done.
 
-`results.jsonl` grows by one synced line for each record, at once. A redone recording is appended
-too, and its older line leaves when the file is next rewritten (on open or close, by temporary file
-and rename), so at no moment is a finished line out of reach.
+`results.jsonl` grows by one synced line for each record, at once. Side files come before the line.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Protocol, Self, TextIO
+from typing import NamedTuple, Protocol, Self, TextIO
 
 from ..errors import FastAdaSPError, UsageError
+from ..ids import real_path
 from ..records import Source, Transcript
-from .files import append, check_plain, locked, replace_file, sync
-from .lines import Entry, Key, entries, line, newest, read_results, record_of
-from .parts import (
-    Settings,
-    Versions,
-    check_company,
-    check_settings,
-    narrowed,
-    of_other_versions,
-    other_settings,
-    other_than,
-    versions_of,
-)
-from .writers import SideFiles
+from .files import locked
+from .journal import Journal
+from .line_file import LineFile
+from .lines import Key, entries, line, read_results, record_of
+from .parts import Settings, check_company, narrowed, of_other_versions, other_parts
+from .side import LEFT_ALONE, SideFiles
 
 RESULTS = "results"
 
 
+class Known(NamedTuple):
+    """A recording that a place for records has seen before.
+
+    Attributes:
+        id: its name there.
+        path: its file, absolute.
+        written: the same as it was given.
+        source: its file as it was then.
+        here: whether its records are in this part of the results, and not in another shard's.
+    """
+
+    id: str
+    path: str
+    written: str
+    source: Source
+    here: bool
+
+
 class Sink(Protocol):
     """What the pipeline needs of a place for records."""
+
+    @property
+    def left_alone(self) -> Sequence[str]:
+        """Files in the way of side files, which were not replaced: somebody else made them."""
+
+    def known(self) -> Iterable[Known]:
+        """The recordings that it has seen before."""
 
     def expect(self, ids: Iterable[str]) -> None:
         """Announce recordings that will come."""
@@ -46,12 +61,20 @@ class Sink(Protocol):
     def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """Whether this recording and task needs no more work."""
 
-    def write(self, record: Transcript) -> None:
-        """Take a record; it is safe when this returns."""
+    def write(self, record: Transcript) -> Transcript:
+        """Take a record; it is safe when this returns.
+
+        Returns:
+            The record as it was taken: failed if what belongs to it could not be written.
+        """
 
 
 class _Forgetful:
     """A place where no earlier lines are."""
+
+    def known(self) -> Iterable[Known]:
+        """Nothing."""
+        return ()
 
     def expect(self, ids: Iterable[str]) -> None:
         """Nothing to prepare."""
@@ -63,6 +86,8 @@ class _Forgetful:
 class StreamSink(_Forgetful):
     """JSON lines on a text stream, flushed one by one."""
 
+    left_alone: Sequence[str] = ()
+
     def __init__(self, stream: TextIO) -> None:
         """Write to `stream`, which stays open."""
         self._stream = stream
@@ -71,7 +96,7 @@ class StreamSink(_Forgetful):
         """A stream remembers nothing."""
         return False
 
-    def write(self, record: Transcript) -> None:
+    def write(self, record: Transcript) -> Transcript:
         """Print the record's line."""
         try:
             self._stream.write(line(record))
@@ -80,6 +105,7 @@ class StreamSink(_Forgetful):
             raise
         except OSError as error:
             raise FastAdaSPError(f"cannot write the record: {error.strerror or error}") from error
+        return record
 
 
 class MemorySink(_Forgetful):
@@ -89,6 +115,8 @@ class MemorySink(_Forgetful):
         records: by id; of several tasks the last.
         kept: by id and task.
     """
+
+    left_alone: Sequence[str] = ()
 
     def __init__(self, finished: Iterable[Key] = ()) -> None:
         """Nothing is kept yet; `finished` needs no more work."""
@@ -100,18 +128,11 @@ class MemorySink(_Forgetful):
         """Whether it was said to be finished."""
         return key in self._finished
 
-    def write(self, record: Transcript) -> None:
+    def write(self, record: Transcript) -> Transcript:
         """Keep the record."""
         self.records[record.id] = record
         self.kept[record.id, record.task] = record
-
-
-class _Known(NamedTuple):
-    """What the store remembers of a finished line."""
-
-    source: Source
-    question: str | None
-    offset: int
+        return record
 
 
 class Store:
@@ -138,16 +159,12 @@ class Store:
         """Touch nothing yet: the folder is made and held on entering."""
         self.path = folder / f"{RESULTS}{part}.jsonl"
         self._folder = folder
-        self._settings = settings
         self._overwrite = overwrite
-        self._side = SideFiles(folder, formats)
-        self._known: dict[Key, _Known] = {}
-        self._lines: set[Key] = set()
-        self._moved: list[Entry] = []
-        self._made: set[Versions] = set()
-        self._replaced = False
+        self._file = LineFile(self.path, settings, overwrite=overwrite)
+        self._journal = Journal(self.path)
+        self._side = SideFiles(folder, formats, self._journal, overwrite=overwrite)
         self._held = ExitStack()
-        self._file: BinaryIO
+        self.left_alone: list[str] = []
 
     def __enter__(self) -> Self:
         """Hold and repair the folder.
@@ -160,9 +177,10 @@ class Store:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 undo.enter_context(locked(self.path))
-                check_plain(self.path)
                 check_company(self.path)
-                self._open()
+                self._journal.read()
+                self._file.open()
+                self._look()
             except OSError as error:
                 raise UsageError(f"cannot write into -o {self._folder}: {error}") from error
             self._held = undo.pop_all()
@@ -177,12 +195,21 @@ class Store:
         """Drop the lines that were replaced and let go of the folder."""
         with self._held:
             try:
+                self._journal.close()
                 self._file.close()
-                if self._replaced:
-                    replace_file(self.path, _bytes(newest(entries(self.path))))
             except OSError as trouble:
                 if error is None:
                     raise _cannot_write(self._folder, trouble) from trouble
+
+    def known(self) -> Iterable[Known]:
+        """The recordings with a line, also those of the other shards in the folder."""
+        for (name, _), one in self._file.lines.items():
+            yield self._seen(name, one.written, one.source, here=True)
+        for path in other_parts(self.path):
+            for entry in entries(path):
+                if entry.key is not None:
+                    source = Source(**entry.data["source"])
+                    yield self._seen(entry.key[0], entry.data["audio_filepath"], source, here=False)
 
     def expect(self, ids: Iterable[str]) -> None:
         """Announce recordings, so that those with one stem get side files of their own."""
@@ -196,13 +223,12 @@ class Store:
         Raises:
             UsageError: they are of others.
         """
-        settings = narrowed(self._settings, record)
-        if settings == self._settings:
+        settings = narrowed(self._file.settings, record)
+        if settings == self._file.settings:
             return
-        self._settings = settings
-        self._file.close()
         try:
-            self._open()
+            self._file.narrow(settings)
+            self._look()
         except UsageError as error:
             raise UsageError(
                 f"{error}, or go on with its --dtype: here it is {record.dtype}"
@@ -211,34 +237,30 @@ class Store:
     def done(self, key: Key, source: Source, question: str | None = None) -> bool:
         """Whether an ok line of the same file, question and settings is there.
 
-        Completes its side files.
+        Completes its side files; one that cannot be written leaves it to be done again.
         """
-        known = self._known.get(key)
-        if known is None or known.question != question or not known.source.same(source):
+        known = self._file.lines.get(key)
+        if self._overwrite or known is None or not known.ok:
             return False
-        if self._side.missing(*key):
-            with self.path.open("rb") as file:
-                file.seek(known.offset)
-                self._write_side(record_of(json.loads(file.readline())))
-        return True
+        if known.question != question or not known.source.same(source):
+            return False
+        return not self._side.lacking(*key) or self._completed(key)
 
-    def write(self, record: Transcript) -> None:
+    def write(self, record: Transcript) -> Transcript:
         """Write the side files, then the line: the line is the mark that all is there.
 
         Raises:
             UsageError: a worker of this run is in other numbers than the one before.
         """
         self.begin(record)
-        if record.status != "failed":
-            self._write_side(record)
+        key = (record.id, record.task)
         try:
-            self._file.write(line(record).encode())
-            sync(self._file)
+            self._adopt(key)
+            record = self._side.write(record, () if record.status == "failed" else None)
+            self._append(record)
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
-        key = (record.id, record.task)
-        self._replaced = self._replaced or key in self._lines
-        self._lines.add(key)
+        return record
 
     def other_versions(self, now: Mapping[str, str]) -> str | None:
         """What to say where lines were made by other versions than today's; None if none were.
@@ -246,56 +268,48 @@ class Store:
         Args:
             now: versions by name.
         """
-        return of_other_versions(self.path, self._made, now)
+        return of_other_versions(self.path, self._file.made, now)
 
     def records(self, task: str) -> dict[str, Transcript]:
         """The stored records of a task, by id."""
         found = (record_of(data) for data in read_results(self.path) if data["task"] == task)
         return {record.id: record for record in found}
 
-    def _write_side(self, record: Transcript) -> None:
+    def _seen(self, name: str, written: str, source: Source, *, here: bool) -> Known:
+        path = self._journal.path_of(name) or real_path(written)
+        return Known(name, path, written, source, here)
+
+    def _adopt(self, key: Key) -> None:
+        """Take the side files that an older version wrote for ours, as far as they are."""
+        if key in self._file.lines and not self._journal.knows(key):
+            self._side.adopt(self._file.stored(key))
+
+    def _completed(self, key: Key) -> bool:
         try:
-            self._side.write(record)
+            self._adopt(key)
+            record = self._file.stored(key)
+            made = self._side.write(record, self._side.lacking(*key))
+            if made.status == "failed":
+                return False
+            if made != record:
+                self._append(made)
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
+        return True
 
-    def _open(self) -> None:
-        """Repair, sort out other settings, remember what is done, open for appending."""
-        found = newest(entries(self.path))
-        others = [entry for entry in found if other_than(self._settings, entry)]
-        if others and not self._overwrite:
-            raise other_settings(self.path, others[0].data)
-        if not self._overwrite:
-            check_settings(self.path, self._settings)
-        if others:
-            self._moved += others
-            replace_file(self.path.with_suffix(".jsonl.bak"), _bytes(self._moved))
-            found = [entry for entry in found if not other_than(self._settings, entry)]
-        if self.path.exists() and _bytes(found) != self.path.read_bytes():
-            replace_file(self.path, _bytes(found))
-        self._remember(found)
-        self._file = append(self.path)
+    def _append(self, record: Transcript) -> None:
+        self._file.append(record)
+        alone = (one for one in record.warnings if one.startswith(LEFT_ALONE))
+        self.left_alone += [one.removeprefix(LEFT_ALONE) for one in alone]
 
-    def _remember(self, found: Iterable[Entry]) -> None:
-        self._known.clear()
-        offset = 0
-        for entry in found:
-            if entry.key is not None:
-                self._lines.add(entry.key)
-                self._made.add(versions_of(entry.data))
-                if entry.data["status"] == "ok" and not self._overwrite:
-                    asked = entry.data.get("question")
-                    self._known[entry.key] = _Known(Source(**entry.data["source"]), asked, offset)
-            offset += len(entry.raw)
-        self._side.expect(name for name, _ in self._lines)
-        named = self._settings if isinstance(self._settings, Mapping) else ()
-        tasks = {task for _, task in self._lines} | {*named}
-        self._side.by_task = len(tasks) > 1
+    def _look(self) -> None:
+        """What is there decides about the names of side files."""
+        lines = self._file.lines
+        self._side.expect(name for name, _ in lines)
+        settings = self._file.settings
+        named = settings if isinstance(settings, Mapping) else ()
+        self._side.by_task = len({task for _, task in lines} | {*named}) > 1
 
 
 def _cannot_write(folder: Path, error: OSError) -> FastAdaSPError:
     return FastAdaSPError(f"cannot write into -o {folder}: {error.strerror or error}")
-
-
-def _bytes(found: Iterable[Entry]) -> bytes:
-    return b"".join(entry.raw for entry in found)

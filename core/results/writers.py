@@ -1,4 +1,4 @@
-"""Side formats of one record, by Whisper's conventions, and the names of their files.
+"""Side formats of one record, by Whisper's conventions.
 
 srt `HH:MM:SS,mmm`, vtt `MM:SS.mmm` with hours only when needed, tsv in whole milliseconds, txt one
 segment a line, json Whisper's own shape. UTF-8 and `\\n` everywhere.
@@ -6,19 +6,13 @@ segment a line, json Whisper's own shape. UTF-8 and `\\n` everywhere.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from html import escape
-from pathlib import Path, PurePosixPath
-from types import ModuleType
 
 from ..records import Seconds, Transcript
 from .cues import cues
-from .files import check_inside, is_plain, replace_file
 
 
 def srt(record: Transcript) -> str:
@@ -75,79 +69,27 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
 }
 
 
-_LONGEST_NAME = 255  # bytes
-
-
-class SideFiles:
-    """Writes the side files of records into a tree that mirrors the input.
+def is_of(record: Transcript, name: str, text: str) -> bool:
+    """Whether a side file was made of a record, perhaps by a version that cut cues elsewhere.
 
     Args:
-        folder: root of the tree.
-        formats: names out of `WRITERS`.
-
-    Attributes:
-        by_task: whether the task is part of a name, `talk.asr.srt`: there are several.
+        record: it.
+        name: of `WRITERS`.
+        text: what stands in the file.
     """
-
-    def __init__(self, folder: Path, formats: Iterable[str]) -> None:
-        """Write nothing yet."""
-        self._folder = folder
-        self._formats = tuple(formats)
-        self.by_task = False
-        self._stems: Counter[str] = Counter()
-        self._ids: set[str] = set()
-
-    def expect(self, ids: Iterable[str]) -> None:
-        """Announce recordings, so that those which share a stem keep their source extension."""
-        new = set(ids) - self._ids
-        self._ids |= new
-        self._stems.update(_stem(name) for name in new)
-
-    def write(self, record: Transcript) -> None:
-        """Write every format of `record`, each file whole or not at all."""
-        self.expect([record.id])
-        for path, text in self._files(record):
-            check_inside(path, self._folder)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, text.encode())
-
-    def missing(self, recording_id: str, task: str) -> bool:
-        """Whether a file of this recording and task is not there."""
-        self.expect([recording_id])
-        return not all(is_plain(self.path(recording_id, task, name)) for name in self._formats)
-
-    def path(self, recording_id: str, task: str, extension: str) -> Path:
-        """Where one side file lies."""
-        stem = _stem(recording_id)
-        shared = self._stems[stem] > 1 or stem in self._ids
-        name = _inside(recording_id) if shared else stem
-        if self.by_task:
-            name = f"{name}.{task}"
-        return self._folder / "/".join(map(_short, f"{name}.{extension}".split("/")))
-
-    def _files(self, record: Transcript) -> Iterator[tuple[Path, str]]:
-        for name in self._formats:
-            yield self.path(record.id, record.task, name), WRITERS[name](record)
+    made = WRITERS[name](record)
+    if text == made or name not in ("srt", "vtt"):
+        return text == made
+    times = (_ms(at) for span in record.segments if span.text for at in (span.start, span.end))
+    mark = "," if name == "srt" else "."
+    stamps = (_clock(time, mark, hours=name == "srt") for time in times)
+    return _spoken(text) == _spoken(made) and all(stamp in text for stamp in stamps)
 
 
-def _inside(recording_id: str, flavour: ModuleType = os.path) -> str:
-    """The id as a path that cannot leave the output folder."""
-    places = PurePosixPath(flavour.splitdrive(recording_id)[1].replace(flavour.sep, "/")).parts
-    return "/".join(part for part in places if part not in ("/", "..", "."))
-
-
-def _short(part: str) -> str:
-    """A name that file systems take: an extension, or a manifest's id, may be too long."""
-    name = part.encode("utf-8", "surrogateescape")
-    if len(name) <= _LONGEST_NAME:
-        return part
-    mark = f"~{hashlib.sha256(name).hexdigest()[:8]}{PurePosixPath(part).suffix[:16]}"
-    return name[: _LONGEST_NAME - len(mark.encode())].decode("utf-8", "ignore") + mark
-
-
-def _stem(recording_id: str) -> str:
-    inside = _inside(recording_id)
-    return str(PurePosixPath(inside).with_suffix("")) if inside else "recording"
+def _spoken(subtitles: str) -> list[str]:
+    """The words of subtitles, without times and numbers of cues."""
+    lines = (line for line in subtitles.splitlines() if "-->" not in line)
+    return [word for line in lines if not line.isdecimal() for word in line.split()]
 
 
 def _untagged(lines: Iterable[str]) -> str:

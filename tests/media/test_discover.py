@@ -12,7 +12,8 @@ from pathlib import Path, PureWindowsPath
 import pytest
 
 from core.errors import UsageError
-from core.media.discover import _safe_id, discover, source_of
+from core.ids import safe_id, source_of
+from core.media.discover import discover
 from core.records import Recording, Source
 
 from .finding import errors, find, ids, make
@@ -26,8 +27,11 @@ def test_a_folder_gives_its_media_sorted_and_relative_to_it(here: Path) -> None:
 
 
 def test_a_file_is_taken_whatever_its_extension(here: Path) -> None:
-    make("in/a.dat", "in/b")
-    assert ids("in/a.dat", "in/b") == ["in/a.dat", "in/b"]
+    make("in/a.dat", "in/b", "in/c.wav")
+    assert ids("in/a.dat") == ["in/a.dat"]
+    Path("in/a.dat").write_bytes(b"RIFF\x24\0\0\0WAVEfmt ")
+    Path("in/b").write_bytes(b"OggS\0\2")
+    assert ids("in/a.dat", "in/b", "in/c.wav") == ["in/a.dat", "in/b", "in/c.wav"]
 
 
 @pytest.mark.parametrize(
@@ -193,9 +197,9 @@ def test_importing_costs_no_audio_library() -> None:
     ],
 )
 def test_an_id_on_windows_has_no_drive(written: str, name: str) -> None:
-    assert _safe_id(written, ntpath) == name
-    assert not PureWindowsPath(_safe_id(written, ntpath)).anchor
+    assert safe_id(written, ntpath) == name
+    assert not PureWindowsPath(safe_id(written, ntpath)).anchor
 
 
 def test_a_colon_is_a_letter_like_others_elsewhere() -> None:
-    assert _safe_id("C:/x.wav", posixpath) == "C:/x.wav"
+    assert safe_id("C:/x.wav", posixpath) == "C:/x.wav"

@@ -93,7 +93,10 @@ def test_notes_beside_recordings_are_no_manifest(here: Path) -> None:
     make("a.wav")
     Path("notes.txt").write_text("Dear diary,\ntoday\n")
     with pytest.raises(UsageError, match=r"notes\.txt: none of its 2 lines"):
-        discover(["a.wav", "notes.txt"])
+        discover(["notes.txt"])
+    passed: list[str] = []
+    found = discover(["a.wav", "notes.txt"], passed=passed)
+    assert ([item.id for item in found], passed) == (["a.wav"], ["notes.txt"])
 
 
 def test_a_manifest_that_holds_sound(here: Path) -> None:

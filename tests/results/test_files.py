@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 from core.errors import FastAdaSPError, UsageError
 from core.results.files import replace_file
 from core.results.store import Store
-from core.results.writers import SideFiles
 from tests.samples import BASE, record
 
 HASH = BASE.settings_hash
@@ -34,23 +34,25 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_link_in_the_place_of_a_side_file_is_replaced(victim: Path, out: Path) -> None:
+def test_a_link_in_the_place_of_a_side_file_is_left_alone(victim: Path, out: Path) -> None:
     (out / "a.srt").symlink_to(victim)
-    with Store(out, HASH, ["srt"]) as store:
+    for _ in range(2):
+        with Store(out, HASH, ["srt"]) as store:
+            if not store.done(("a.wav", "asr"), BASE.source):
+                assert store.write(record("a.wav")).warnings == ("left_alone:a.srt",)
+    assert victim.read_text() == "precious\n"
+    assert (out / "a.srt").is_symlink()
+
+
+def test_a_link_in_the_place_of_a_side_file_is_replaced_on_request(victim: Path, out: Path) -> None:
+    (out / "a.srt").symlink_to(victim)
+    with Store(out, HASH, ["srt"], overwrite=True) as store:
         store.write(record("a.wav"))
     assert victim.read_text() == "precious\n"
     assert (out / "a.srt").is_file() and not (out / "a.srt").is_symlink()
 
 
-def test_a_link_is_no_finished_side_file(victim: Path, out: Path) -> None:
-    side = SideFiles(out, ["srt"])
-    side.write(record("a.wav"))
-    (out / "a.srt").unlink()
-    (out / "a.srt").symlink_to(victim)
-    assert side.missing("a.wav", "asr")
-
-
-@pytest.mark.parametrize("name", ["results.jsonl", ".results.jsonl.lock"])
+@pytest.mark.parametrize("name", ["results.jsonl", ".results.jsonl.lock", ".results.jsonl.files"])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_in_the_place_of_the_results_is_refused(
     name: str, there: bool, victim: Path, out: Path
@@ -70,7 +72,7 @@ def test_the_results_are_opened_through_no_link(
 ) -> None:
     """Also not through one that came after the look."""
     monkeypatch.setattr("core.results.files.check_plain", lambda path: None)
-    monkeypatch.setattr("core.results.store.check_plain", lambda path: None)
+    monkeypatch.setattr("core.results.line_file.check_plain", lambda path: None)
     (out / "results.jsonl").symlink_to(victim)
     victim.write_text("")
     with pytest.raises(UsageError, match="is a link"):
@@ -97,8 +99,9 @@ def test_a_folder_that_leads_out_is_refused(tmp_path: Path, out: Path) -> None:
     (out / "day2").symlink_to(outside)
     with Store(out, HASH, ["srt"]) as store:
         for name in ("day2/c.wav", "day2/new/c.wav"):
-            with pytest.raises(FastAdaSPError, match=r"day2.* is a link.*remove it"):
-                store.write(record(name))
+            error = store.write(record(name)).error
+            assert error is not None and error.type == "OutputError"
+            assert re.search(r"day2.* is a link.*remove it", error.message)
     assert [path.name for path in outside.iterdir()] == ["c.srt"]
     assert (outside / "c.srt").read_text() == "precious\n"
 
