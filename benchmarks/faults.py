@@ -9,7 +9,6 @@ decoded, in this process. Ends in one JSON line; the exit code is 1 if anything 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -89,12 +88,17 @@ class Folder:
         records = [json.loads(line) for line in self.lines()]
         found = Counter(record["id"] for record in records)
         texts = all(record["pred_text"].endswith(record["id"]) for record in records)
-        stems = [self.output / name.removesuffix(".wav") for name in self.names]
-        side = [stem.with_suffix(f".{kind}") for stem in stems for kind in FORMATS]
+        stems = {name: self.output / name.removesuffix(".wav") for name in self.names}
+        side = [stem.with_suffix(f".{kind}") for stem in stems.values() for kind in FORMATS]
+        said = {
+            name: json.loads(stem.with_suffix(".json").read_text()) for name, stem in stems.items()
+        }
         return {
             "complete": set(found) == set(self.names) and texts,
             "each_once": set(found.values()) == {1},
-            "side_files_whole": all(path.exists() and path.stat().st_size for path in side),
+            "side_files_whole": all(path.exists() and path.stat().st_size for path in side)
+            and all(said[record["id"]]["text"] == record["pred_text"] for record in records),
+            "left_alone": sum(len(record["warnings"]) for record in records),
             "left_behind": len(list(self.output.rglob("*.tmp"))),
         }
 
@@ -107,7 +111,7 @@ def killed(place: Path, kills: int, files: int, seed: int) -> dict[str, Any]:
         if len(folder.done()) == files:
             refreshed += 1
             for name in rng.sample(folder.names, files // 4):
-                os.utime(folder.input / name)
+                (folder.input / name).write_text(f"!sleep 0.02\nround {number}\n{name}")
         before = folder.done()
         process = folder.start()
         if rng.random() < 0.25:
@@ -221,7 +225,10 @@ def all_faults(place: Path, kills: int, files: int, seed: int) -> dict[str, Any]
         found[name] = step(place / name)
         found[name]["wall_s"] = round(time.monotonic() - begun, 1)
     found["nothing_lost"] = all(
-        one["complete"] and one.get("each_once", True) and not one.get("lost")
+        one["complete"]
+        and one.get("each_once", True)
+        and one.get("side_files_whole", True)
+        and not (one.get("lost") or one.get("left_alone"))
         for one in (found[name] for name in steps)
     )
     return found

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     found = faults.killed(tmp_path / "run", kills=4, files=10, seed=2)
-    assert found["lost"] == found["left_behind"] == found["exit_code"] == 0
+    assert found["lost"] == found["left_behind"] == found["left_alone"] == found["exit_code"] == 0
     assert found["complete"] and found["each_once"] and found["side_files_whole"]
 
 
