@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 EMBEDDED = "embedded"
@@ -16,9 +15,9 @@ def revision_of(model: str, *, offline: bool = False, asked: str | None = None) 
     """What must be the same for the same model to give the same text.
 
     Args:
-        model: `embedded` (a digest of its files), a folder (a digest of the names, sizes and times
-            of change of its files: reading tens of gigabytes would take minutes), or a hub id (the
-            commit on this machine, else the hub's newest, for which its `config.json` is fetched).
+        model: `embedded` (a digest of its weights), a folder (a digest of the names, sizes and
+            times of change of its files: reading tens of gigabytes would take minutes), or a hub id
+            (the commit on this machine, else the hub's newest, whose `config.json` is fetched).
         offline: look only on this machine.
         asked: commit, branch or tag of a hub model, None = its main one.
 
@@ -26,26 +25,24 @@ def revision_of(model: str, *, offline: bool = False, asked: str | None = None) 
         None when it cannot be told; loading the model will say why.
     """
     if model == EMBEDDED:
-        return _digest(FOLDER / EMBEDDED, Path.read_bytes)
+        # what lies beside them comes with the version of this package, which a record has too
+        weights = FOLDER / EMBEDDED / "model.safetensors"
+        return hashlib.sha256(weights.read_bytes()).hexdigest()[:_DIGITS]
     if Path(model).is_dir():
-        return _digest(Path(model), _stamp)
+        return _of_folder(Path(model))
     return _of_hub(model, offline, asked)
 
 
-def _digest(folder: Path, told: Callable[[Path], bytes]) -> str:
+def _of_folder(folder: Path) -> str:
     """Of the files that make a model, those of an adapter in a folder of its own among them."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)  # what downloads left behind
         if path.suffix in _PARTS and path.is_file() and not hidden:
-            digest.update(f"{name.as_posix()}/".encode() + told(path))
+            stat = path.stat()
+            digest.update(f"{name.as_posix()}/{stat.st_size}/{stat.st_mtime_ns}/".encode())
     return digest.hexdigest()[:_DIGITS]
-
-
-def _stamp(path: Path) -> bytes:
-    stat = path.stat()
-    return f"{stat.st_size}/{stat.st_mtime_ns}/".encode()
 
 
 def _of_hub(model: str, offline: bool, asked: str | None) -> str | None:
