@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StartError, first_line
+from ..unobserved import import_urllib3
 from .quantized import check_packages, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
 
@@ -180,6 +181,7 @@ def _build(
     loading: Mapping[str, Any],
 ) -> SpeechLM:
     _check_needs(family)
+    import_urllib3()
     architecture = _architecture(family, config)
     processor = family.load_processor(place, how)
     # pickled weights could run anything
