@@ -11,9 +11,7 @@ import atexit
 import json
 import logging
 import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -24,8 +22,9 @@ import numpy as np
 from ..errors import MediaError
 from ..records import Seconds, Waveform
 from .blocks import one_line
-from .child import HEADER, STALL
+from .child import HEADER, STALL, TOO_LONG
 from .launch import launch
+from .watch import Watch
 
 PATIENCE: Seconds = 120.0
 PATIENCE_PER_MIB: Seconds = 10.0
@@ -50,7 +49,8 @@ def decode_apart(
 
     Raises:
         MediaError: as `decode` does; also when the decoder crashed, when a block took longer than
-            `STALL` seconds, or when all of it took longer than `PATIENCE` and `PATIENCE_PER_MIB`.
+            `STALL` seconds, or when all of it took longer than `PATIENCE` and `PATIENCE_PER_MIB`;
+            time in which this process was stopped does not count.
     """
     with _lent() as decoder:
         yield from decoder.blocks(path, sample_rate, warn or (lambda text: None))
@@ -123,9 +123,9 @@ class _Decoder:
             self._process.stdin.flush()
         left = _patience(path)
         while True:
-            begun = time.monotonic()
-            kind, content = self._message(min(left, STALL))
-            left -= time.monotonic() - begun
+            watch = Watch(min(left, STALL), self._give_up)
+            kind, content = self._message(watch)
+            left -= watch.spent
             if kind == b"L":
                 _tell_unlimited(content.decode())
                 continue
@@ -136,15 +136,11 @@ class _Decoder:
             if kind == b"D":
                 return
 
-    def _message(self, seconds: Seconds) -> tuple[bytes, bytes]:
-        watch = threading.Timer(seconds, self._give_up)
-        watch.start()
-        try:
+    def _message(self, watch: Watch) -> tuple[bytes, bytes]:
+        with watch:
             head = self._read(HEADER.size)
             kind, size = HEADER.unpack(head) if len(head) == HEADER.size else (b"", 0)
             content = self._read(size) if size <= _LARGEST_MESSAGE else b""
-        finally:
-            watch.cancel()
         if not kind or len(content) < size:
             raise MediaError(self._obituary())
         return kind, content
@@ -168,7 +164,7 @@ class _Decoder:
         self._process.kill()
         code = self._process.wait()
         self._listener.join(1.0)
-        late = self._late or -code == getattr(signal, "SIGALRM", None)
+        late = self._late or -code in TOO_LONG
         words = ": ".join([str(code), *_last_line(self._said)])
         why = "decoding it takes too long" if late else f"it crashed the decoder ({words})"
         return f"breaks off at {self._heard:.1f} s: {why}"

@@ -23,11 +23,16 @@ from typing import BinaryIO
 from ..errors import MediaError
 from ..records import Seconds
 from .decode import decode, probe_duration
+from .watch import Watch
 
 HEADER = Struct("<cI")
 _LIBRARIES = ("av", "soundfile", "soxr")  # imported before the first file comes
 STALL: Seconds = 120.0
 """Seconds that one block of sound may take, a slow network drive included."""
+TOO_LONG = frozenset(
+    getattr(signal, name) for name in ("SIGALRM", "SIGPROF") if hasattr(signal, name)
+)
+"""Signals that end this process when one block takes too long."""
 _MOST_MEMORY = 4 << 30  # bytes of address space; a decoder at work takes a tenth of it
 _LIMITS = {
     "RLIMIT_AS": ("memory", _MOST_MEMORY),
@@ -128,13 +133,23 @@ def _seconds(path: Path) -> str:
 
 @contextmanager
 def _in_time() -> Iterator[None]:
-    """The system ends this process when it takes too long, even without a parent."""
-    alarm = getattr(signal, "alarm", lambda seconds: None)
-    alarm(int(STALL))
+    """This process ends when it takes too long, even without a parent.
+
+    The system's alarm on the wall clock would go off after a pause. Its timer of processor time is
+    for code that lets no other thread run.
+    """
+    timer = getattr(signal, "setitimer", lambda *_: None)
+    which = getattr(signal, "ITIMER_PROF", None)
+    timer(which, STALL)
     try:
-        yield
+        with Watch(STALL, _end):
+            yield
     finally:
-        alarm(0)
+        timer(which, 0)
+
+
+def _end() -> None:
+    os.kill(os.getpid(), getattr(signal, "SIGALRM", signal.SIGTERM))
 
 
 def _send(out: BinaryIO, kind: bytes, content: bytes) -> None:
