@@ -19,6 +19,10 @@ Status = Literal["ok", "partial", "failed"]
 Json = dict[str, Any]
 
 SCHEMA_VERSION = 1
+SLACK: Seconds = 0.1
+"""Durations of manifests are rounded: a recording may be so much longer."""
+CUT_SHORT = "cut_short"
+"""Begins the warning that a manifest's duration ends a recording before its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Recording:
         error: why it can already be given up (a missing path among good ones), else None.
         question: what the input manifest asks about it (sqa, chat), else None.
         row: the whole row of the input manifest, as it stands.
+        offset, duration: the part of the file that the input manifest names, None = not said.
     """
 
     id: str
@@ -40,6 +45,8 @@ class Recording:
     error: str | None = None
     question: str | None = None
     row: Json = field(default_factory=dict, hash=False, repr=False)
+    offset: Seconds | None = None
+    duration: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,17 +228,41 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Identity of the input file; `sha256` is None unless hashing was asked for."""
+    """Identity of what is read.
+
+    Attributes:
+        size, mtime_ns: of the file.
+        sha256: of its content, None unless hashing was asked for.
+        offset: where the part begins that is read, 0 unless a manifest names one.
+        duration: seconds of it, None = to the end of the file.
+        length: seconds of a file that was read as a whole; None = it was not yet.
+    """
 
     size: int | None = None
     mtime_ns: int | None = None
     sha256: str | None = None
+    offset: Seconds | None = None
+    duration: Seconds | None = None
+    length: Seconds | None = None
 
     def same(self, now: Source) -> bool:
-        """Whether the file is what it was: by content where both know it, else size and time."""
+        """Whether the file is what it was: by content where both know it, else size and time.
+
+        And the same part of it is wanted.
+        """
+        if not self._same_part(now):
+            return False
         if self.sha256 is not None and now.sha256 is not None:
             return self.sha256 == now.sha256
         return (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
+
+    def _same_part(self, now: Source) -> bool:
+        if self.offset is None or now.offset is None:  # older records are of whole files
+            return True
+        asked = now.duration
+        if self.length is not None and asked is not None and asked > self.length - SLACK:
+            asked = None  # a manifest that has the length of the whole file
+        return (self.offset, self.duration) == (now.offset, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +309,7 @@ class Transcript:
     num_beams: int
     source: Source
     settings_hash: str
+    offset: Seconds | None = None
 
     def to_json(self) -> Json:
         """A plain dict in the contract's key order."""

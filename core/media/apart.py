@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MediaError
-from ..records import Seconds, Waveform
+from ..records import Json, Seconds, Waveform
 from .blocks import one_line
 from .child import HEADER, STALL, TOO_LONG
 from .launch import launch
@@ -35,7 +35,11 @@ _TOLD = 200
 
 
 def decode_apart(
-    path: Path, sample_rate: int = 16_000, warn: Callable[[str], None] | None = None
+    path: Path,
+    sample_rate: int = 16_000,
+    warn: Callable[[str], None] | None = None,
+    offset: Seconds | None = None,
+    duration: Seconds | None = None,
 ) -> Iterator[Waveform]:
     """Yield the sound of a file as `decode` does, whatever the file does to the decoder.
 
@@ -43,6 +47,7 @@ def decode_apart(
         path: the file.
         sample_rate: Hz of the result.
         warn: called with one line about things that are odd but no loss.
+        offset, duration: a part of it, see `part`; None = not said.
 
     Yields:
         float32 arrays of shape (n,), n > 0.
@@ -53,7 +58,8 @@ def decode_apart(
             time in which this process was stopped does not count.
     """
     with _lent() as decoder:
-        yield from decoder.blocks(path, sample_rate, warn or (lambda text: None))
+        asked = {"rate": sample_rate, "offset": offset, "duration": duration}
+        yield from decoder.blocks(path, asked, warn or (lambda text: None))
 
 
 def probe_apart(path: Path) -> Seconds | None:
@@ -95,22 +101,23 @@ class _Decoder:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def blocks(self, path: Path, rate: int, warn: Callable[[str], None]) -> Iterator[Waveform]:
+    def blocks(self, path: Path, asked: Json, warn: Callable[[str], None]) -> Iterator[Waveform]:
         """The sound of one file; `idle` is False afterwards if the process is lost."""
-        for kind, content in self._answer(path, rate):
-            if kind == b"B":
+        for kind, content in self._answer(path, asked):
+            if kind == b"B" and content:
                 block = np.frombuffer(bytearray(content), np.float32)  # one that may be changed
-                self._heard += len(block) / rate
+                self._heard = self._heard or asked["offset"] or 0.0
+                self._heard += len(block) / asked["rate"]
                 yield block
             elif kind == b"W":
                 warn(content.decode())
 
     def seconds(self, path: Path) -> Seconds | None:
         """The length of one file by its header."""
-        *_, (_, content) = self._answer(path, None)
+        *_, (_, content) = self._answer(path, {"rate": None})
         return float(content) if content else None
 
-    def _answer(self, path: Path, rate: int | None) -> Iterator[tuple[bytes, bytes]]:
+    def _answer(self, path: Path, asked: Json) -> Iterator[tuple[bytes, bytes]]:
         """Messages about one file up to the last, which is no error."""
         # as bytes: the process may have another locale
         name = os.fsencode(os.path.abspath(path)).decode("latin-1")
@@ -119,7 +126,7 @@ class _Decoder:
         self._said.clear()
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died while idle: seen when its answer is read
-            self._process.stdin.write(json.dumps({"path": name, "rate": rate}).encode() + b"\n")
+            self._process.stdin.write(json.dumps({"path": name, **asked}).encode() + b"\n")
             self._process.stdin.flush()
         left = _patience(path)
         while True:

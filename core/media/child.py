@@ -1,8 +1,9 @@
 """The decoding process: asked on stdin for one file after another, answers on stdout.
 
-A request is a line of JSON: `path`, its bytes as Latin-1, and `rate`, or null where only the length
-is wanted. An answer is a run of messages, each a letter, four bytes of length and the content: `B`
-a block of float32 samples, `W` a remark, and one last, `D` done (with the seconds, if they were
+A request is a line of JSON: `path`, its bytes as Latin-1, `rate`, or null where only the length is
+wanted, and `offset` and `duration` of a part of it, or null. An answer is a run of messages, each a
+letter, four bytes of length and the content: `B` a block of float32 samples (none of them while it
+is on the way to a part), `W` a remark, and one last, `D` done (with the seconds, if they were
 wanted), `E` an error of the file, `X` an error of the decoder. Before the first answer `L` names
 the limits that this system does not set. Ends with its stdin.
 """
@@ -21,8 +22,9 @@ from struct import Struct
 from typing import BinaryIO
 
 from ..errors import MediaError
-from ..records import Seconds
+from ..records import Json, Seconds
 from .decode import decode, probe_duration
+from .part import part
 from .watch import Watch
 
 HEADER = Struct("<cI")
@@ -58,7 +60,7 @@ def serve() -> None:
         _send(out, b"L", ", ".join(unlimited).encode())
     for line in sys.stdin.buffer:
         asked = json.loads(line)
-        _answer(out, Path(os.fsdecode(asked["path"].encode("latin-1"))), asked["rate"])
+        _answer(out, Path(os.fsdecode(asked["path"].encode("latin-1"))), asked)
 
 
 def _confine() -> list[str]:
@@ -99,13 +101,13 @@ def _memory_ends() -> bool:
     return False
 
 
-def _answer(out: BinaryIO, path: Path, rate: int | None) -> None:
+def _answer(out: BinaryIO, path: Path, asked: Json) -> None:
     end, words = b"D", ""
     try:
-        if rate is None:
+        if asked["rate"] is None:
             words = _seconds(path)
         else:
-            _decode(out, path, rate)
+            _decode(out, path, asked)
     except MediaError as error:
         end, words = b"E", str(error)
     except MemoryError:
@@ -115,8 +117,14 @@ def _answer(out: BinaryIO, path: Path, rate: int | None) -> None:
     _send(out, end, words.encode("utf-8", "backslashreplace"))
 
 
-def _decode(out: BinaryIO, path: Path, rate: int) -> None:
-    blocks = decode(path, rate, lambda text: _send(out, b"W", text.encode()))
+def _decode(out: BinaryIO, path: Path, asked: Json) -> None:
+    def warn(text: str) -> None:
+        _send(out, b"W", text.encode())
+
+    rate, offset, duration = asked["rate"], asked["offset"], asked["duration"]
+    blocks = decode(path, rate, warn)
+    if (offset, duration) != (None, None):
+        blocks = part(blocks, rate, offset, duration, warn)
     while True:
         with _in_time():
             block = next(blocks, None)

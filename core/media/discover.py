@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import IO
 
 from ..errors import UsageError
-from ..records import Json, Recording, Source
+from ..records import Json, Recording, Seconds, Source
 from .manifest import Entry, is_manifest, paths_from_stream, read_manifest
 
 # Containers that hold sound; a folder's other files are passed over. ".ts" is left out, because
@@ -40,6 +40,7 @@ class _Found:
     fixed: bool = False
     question: str | None = None
     row: Json = field(default_factory=dict)
+    part: tuple[Seconds | None, Seconds | None] = (None, None)
 
 
 def discover(
@@ -49,9 +50,10 @@ def discover(
 
     An input is a file (whatever its extension), a folder (recursive; hidden entries and files
     that are no media by extension are passed over), a glob, a manifest (`.jsonl`/`.json` with
-    `audio_filepath` and optional `text`, `question` and `id`, or `.txt` with a path a line; paths
-    are relative to the manifest) or `-` (paths on stdin). A manifest that asks one file several
-    questions brings a recording for each.
+    `audio_filepath` and optional `text`, `question`, `id`, `offset` and `duration`, `.csv`/`.tsv`
+    with such columns, `.m3u`/`.m3u8`, or `.txt` with a path a line; paths are relative to the
+    manifest) or `-` (paths on stdin). A manifest that asks one file several questions, or names
+    several parts of it, brings a recording for each.
 
     Ids are posix paths, safe as UTF-8 and as a place below an output folder: relative to the
     folder given (below the folder's own name when several are given), else the path as written,
@@ -112,7 +114,7 @@ def _from_manifest(manifest: str) -> list[_Found]:
     first: dict[str, str | None] = {}  # path -> the first question about it
     found = []
     for entry in read_manifest(manifest):
-        another = first.setdefault(entry.path, entry.question) != entry.question
+        another = first.setdefault(entry.name, entry.question) != entry.question
         found.append(_listed(entry, another))
     # somebody's notes beside the recordings, caught by the shell's "*"
     if manifest.lower().endswith(".txt") and all(item.error for item in found):
@@ -122,7 +124,7 @@ def _from_manifest(manifest: str) -> list[_Found]:
 
 def _listed(entry: Entry, another: bool) -> _Found:
     """A row of a manifest; another question about a file is another recording."""
-    name = _safe_id(entry.id or entry.written)
+    name = _safe_id(entry.name)
     if another and entry.id is None:
         name = _tell_apart(name, entry.question or "")
     return _Found(
@@ -133,6 +135,7 @@ def _listed(entry: Entry, another: bool) -> _Found:
         fixed=another or entry.id is not None,
         question=entry.question,
         row=entry.row,
+        part=(entry.offset, entry.duration),
     )
 
 
@@ -235,7 +238,7 @@ def _unique(found: Iterable[_Found]) -> Iterator[_Found]:
     owner: dict[str, str] = {}  # id -> real path
     done: set[str] = set()
     for item in found:
-        real = _real(item.path)
+        real = _real(item.path) + ("" if item.part[0] is None else str(item.part))
         taken = owner.get(item.id)
         # an id of its own makes a second record of one file meant, not an accident
         if taken == real or (not item.fixed and real in done):
@@ -265,7 +268,7 @@ def _usable(found: Iterable[_Found]) -> Iterator[Recording]:
     usable = False
     for item in found:
         recording = Recording(
-            item.id, Path(item.path), item.text, item.error, item.question, item.row
+            item.id, Path(item.path), item.text, item.error, item.question, item.row, *item.part
         )
         if not usable and item.error is not None:
             held.append(recording)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..records import (
+    CUT_SHORT,
     Cost,
     Failure,
     Flops,
@@ -79,9 +80,18 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         segments=spans,
         coverage=coverage,
         batch_size=max((answer.batch_size for answer in answers), default=None),
-        source=heard.source,
+        source=_read(heard),
+        offset=heard.recording.offset,
     )
     return _with_costs(record, heard, [answer.cost for answer in answers])
+
+
+def _read(heard: Heard) -> Source:
+    """A file whose whole length a manifest gave was read as a whole."""
+    cut = any(warning.startswith(CUT_SHORT) for warning in heard.warnings)
+    if heard.recording.offset is not None or heard.failure or cut:
+        return heard.source
+    return replace(heard.source, duration=None, length=round(heard.audio_s, 6))
 
 
 def _status(failure: Failure | None, done: Sequence[Hypothesis], coverage: float | None) -> Status:

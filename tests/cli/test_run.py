@@ -33,7 +33,7 @@ def test_every_key_of_the_contract_is_in_a_line(cli: Any, talks: Path) -> None:
         "question model model_revision version preset overrides method schedule start_layer "
         "positions threshold text pred_text label segments coverage duration time rtf rtfx "
         "rtfx_model latency tokens flops memory device dtype batch_size num_beams source "
-        "settings_hash"
+        "settings_hash offset"
     )
     (talks / "bad.wav").write_text("!media no")
     for data in lines(cli("run", talks).stdout):
