@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Seconds = float
+Stretches = tuple[tuple[Seconds, Seconds], ...]
 Waveform = npt.NDArray[np.float32]
 Status = Literal["ok", "partial", "failed"]
 Json = dict[str, Any]
@@ -60,7 +61,8 @@ class Segment:
         samples: mono waveform in [-1, 1], shape (n,), at `sample_rate`.
         sample_rate: Hz.
         question: the recording's own, where the run has none for all of them.
-        speech: seconds of it that were taken for speech; None = nobody looked, all of it.
+        speech: what of it was taken for speech, beginning and end of each stretch in seconds from
+            its own beginning; None = nobody looked, all of it.
         tasks: what is to be answered, of a run with several tasks; () = the run's only one.
         features: what the model's adapter made of each window of it beforehand, if anything.
     """
@@ -71,7 +73,7 @@ class Segment:
     samples: Waveform = field(repr=False)
     sample_rate: int = 16_000
     question: str | None = None
-    speech: Seconds | None = None
+    speech: Stretches | None = None
     tasks: tuple[str, ...] = ()
     features: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
@@ -130,7 +132,7 @@ class Hypothesis:
         warnings: names such as `reduction_capped:0.41`, `repetition_retried`, `max_tokens_reached`.
         error: one line when the segment could not be transcribed, else None.
         finished: whether the text ended with the model's own end token and not in a loop.
-        speech: seconds of speech in the segment; None = all of it.
+        speech: stretches of speech, as in the segment; None = all of it.
         task: which of the segment's tasks it answers; None = the run's only one.
     """
 
@@ -144,13 +146,14 @@ class Hypothesis:
     warnings: tuple[str, ...] = ()
     error: str | None = None
     finished: bool = True
-    speech: Seconds | None = None
+    speech: Stretches | None = None
     task: str | None = None
 
     @property
     def speech_s(self) -> Seconds:
         """Seconds of speech that it answers for."""
-        return self.end - self.start if self.speech is None else self.speech
+        heard = ((self.start, self.end),) if self.speech is None else self.speech
+        return sum(end - start for start, end in heard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +166,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stitched piece of text with its times in seconds."""
+    """A stitched piece of text with its times in seconds.
+
+    `speech` has beginning and end of each stretch of speech in it; None = nobody looked.
+    """
 
     start: Seconds
     end: Seconds
     text: str
+    speech: Stretches | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
     coverage = _coverage(answers)
     failure = heard.failure or _failed_segments(answers) or _unheard(coverage)
     shared = (f"shared_with:{heard.shared_with}",) if heard.shared_with else ()
-    spans = tuple(Span(round(a.start, 3), round(a.end, 3), a.text) for a in done)
+    spans = tuple(map(_span, done))
     record = replace(
         template,
         id=heard.recording.id,
@@ -84,6 +84,13 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         offset=heard.recording.offset,
     )
     return _with_costs(record, heard, [answer.cost for answer in answers])
+
+
+def _span(answer: Hypothesis) -> Span:
+    at, speech = answer.start, answer.speech
+    if speech is not None:
+        speech = tuple((round(at + start, 3), round(at + end, 3)) for start, end in speech)
+    return Span(round(at, 3), round(answer.end, 3), answer.text, speech)
 
 
 def _read(heard: Heard) -> Source:
