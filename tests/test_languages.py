@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 
 import pytest
 from babel import Locale
@@ -83,10 +84,13 @@ def test_old_and_overlong_codes_are_short_ones(alias: str) -> None:
     assert found is None or (canonical(found) == found and found in CODES)
 
 
-@given(st.sampled_from(CODES), st.sampled_from([str.lower, str.upper, str.title]))
-def test_every_language_goes_by_its_english_name(code: str, how: object) -> None:
-    assert callable(how)
-    assert language_code("-l", how(english_name(code))) == code
+@pytest.mark.parametrize("how", [str.lower, str.upper, str.title])
+def test_every_language_goes_by_its_english_name(how: Callable[[str], str]) -> None:
+    assert len(CODES) > 500
+    for code in CODES:
+        name = english_name(code)
+        if canonical(name) is None:  # a name that is a code, such as Ga, is the code
+            assert language_code("-l", how(name)) == code
 
 
 @given(st.text() | st.text(string.ascii_letters + "-_", max_size=6))
