@@ -17,6 +17,7 @@ from presets import DEFAULT_BY_TASK, Preset, PresetError
 
 from .config import ASKING, AUTO, DEFAULT_MODEL, DTYPES, OutputConfig, RunConfig
 from .errors import UsageError
+from .languages import language_code
 from .reduction_flags import REDUCTION_FLAGS, choice, reduction_config
 from .shard import Shard
 
@@ -192,7 +193,8 @@ def _said(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _languages(task: str, said: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    spoken, lang = _code(said.get("language")), _code(said.get("lang"))
+    spoken = language_code("--language", said.get("language"))
+    lang = language_code("--lang", said.get("lang"))
     if task == "st":
         if lang is None:
             heard = f" (--language {spoken} is the spoken one)" if spoken else ""
@@ -209,11 +211,6 @@ def _languages(task: str, said: Mapping[str, Any]) -> tuple[str | None, str | No
             f"--lang {lang} and --language {spoken} differ; for a translation add --task st"
         )
     return lang, None
-
-
-def _code(value: str | None) -> str | None:
-    code = (value or "").strip().lower()
-    return None if code in ("", "auto") else code
 
 
 def _check_question(task: str, said: Mapping[str, Any]) -> None:

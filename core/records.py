@@ -15,11 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 Seconds = float
+Stretches = tuple[tuple[Seconds, Seconds], ...]
 Waveform = npt.NDArray[np.float32]
 Status = Literal["ok", "partial", "failed"]
 Json = dict[str, Any]
 
 SCHEMA_VERSION = 1
+SLACK: Seconds = 0.1
+"""Durations of manifests are rounded: a recording may be so much longer."""
+CUT_SHORT = "cut_short"
+"""Begins the warning that a manifest's duration ends a recording before its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Recording:
         error: why it can already be given up (a missing path among good ones), else None.
         question: what the input manifest asks about it (sqa, chat), else None.
         row: the whole row of the input manifest, as it stands.
+        offset, duration: the part of the file that the input manifest names, None = not said.
     """
 
     id: str
@@ -41,6 +47,8 @@ class Recording:
     error: str | None = None
     question: str | None = None
     row: Json = field(default_factory=dict, hash=False, repr=False)
+    offset: Seconds | None = None
+    duration: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,8 @@ class Segment:
         samples: mono waveform in [-1, 1], shape (n,), at `sample_rate`.
         sample_rate: Hz.
         question: the recording's own, where the run has none for all of them.
-        speech: seconds of it that were taken for speech; None = nobody looked, all of it.
+        speech: what of it was taken for speech, beginning and end of each stretch in seconds from
+            its own beginning; None = nobody looked, all of it.
         tasks: what is to be answered, of a run with several tasks; () = the run's only one.
         features: what the model's adapter made of each window of it beforehand, if anything.
     """
@@ -65,7 +74,7 @@ class Segment:
     samples: Waveform = field(repr=False)
     sample_rate: int = 16_000
     question: str | None = None
-    speech: Seconds | None = None
+    speech: Stretches | None = None
     tasks: tuple[str, ...] = ()
     features: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
@@ -125,7 +134,7 @@ class Hypothesis:
         warnings: names such as `reduction_capped:0.41`, `repetition_retried`, `max_tokens_reached`.
         error: one line when the segment could not be transcribed, else None.
         finished: whether the text ended with the model's own end token and not in a loop.
-        speech: seconds of speech in the segment; None = all of it.
+        speech: stretches of speech, as in the segment; None = all of it.
         task: which of the segment's tasks it answers; None = the run's only one.
     """
 
@@ -139,13 +148,14 @@ class Hypothesis:
     warnings: tuple[str, ...] = ()
     error: str | None = None
     finished: bool = True
-    speech: Seconds | None = None
+    speech: Stretches | None = None
     task: str | None = None
 
     @property
     def speech_s(self) -> Seconds:
         """Seconds of speech that it answers for."""
-        return self.end - self.start if self.speech is None else self.speech
+        heard = ((self.start, self.end),) if self.speech is None else self.speech
+        return sum(end - start for start, end in heard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +168,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stitched piece of text with its times in seconds."""
+    """A stitched piece of text with its times in seconds.
+
+    `speech` has beginning and end of each stretch of speech in it; None = nobody looked.
+    """
 
     start: Seconds
     end: Seconds
     text: str
+    speech: Stretches | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +237,41 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Identity of the input file; `sha256` is None unless hashing was asked for."""
+    """Identity of what is read.
+
+    Attributes:
+        size, mtime_ns: of the file.
+        sha256: of its content, None unless hashing was asked for.
+        offset: where the part begins that is read, 0 unless a manifest names one.
+        duration: seconds of it, None = to the end of the file.
+        length: seconds of a file that was read as a whole; None = it was not yet.
+    """
 
     size: int | None = None
     mtime_ns: int | None = None
     sha256: str | None = None
+    offset: Seconds | None = None
+    duration: Seconds | None = None
+    length: Seconds | None = None
 
     def same(self, now: Source) -> bool:
-        """Whether the file is what it was: by content where both know it, else size and time."""
+        """Whether the file is what it was: by content where both know it, else size and time.
+
+        And the same part of it is wanted.
+        """
+        if not self._same_part(now):
+            return False
         if self.sha256 is not None and now.sha256 is not None:
             return self.sha256 == now.sha256
         return (self.size, self.mtime_ns) == (now.size, now.mtime_ns)
+
+    def _same_part(self, now: Source) -> bool:
+        if self.offset is None or now.offset is None:  # older records are of whole files
+            return True
+        asked = now.duration
+        if self.length is not None and asked is not None and asked > self.length - SLACK:
+            asked = None  # a manifest that has the length of the whole file
+        return (self.offset, self.duration) == (now.offset, asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +320,7 @@ class Transcript:
     num_beams: int
     source: Source
     settings_hash: str
+    offset: Seconds | None = None
 
     def to_json(self) -> Json:
         """A plain dict in the contract's key order."""

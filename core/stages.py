@@ -100,7 +100,8 @@ class Rooms:
         """Size and time of the file, and its content when `hashed`."""
         from .ids import source_of
 
-        return source_of(recording.path, hashed=hashed)
+        found = source_of(recording.path, hashed=hashed)
+        return replace(found, offset=recording.offset or 0.0, duration=recording.duration)
 
 
 class Pieces:
@@ -128,18 +129,22 @@ class Pieces:
         self._drawing = Stopwatch()
         self._notes: list[str] = []
         rate = next(iter(cuttings)).sample_rate
-        blocks = decode_apart(recording.path, rate, self._notes.append)
+        part = recording.offset, recording.duration
+        blocks = decode_apart(recording.path, rate, self._notes.append, *part)
         timed = _checked(self._decoding.timed(blocks), check)
         self._segmenters = [
             Segmenter((), recording.id, cutting, tasks) for cutting, tasks in cuttings.items()
         ]
         self._segments = side_by_side(timed, self._segmenters)
-        self._hear = hear
+        self._begin, self._hear = recording.offset or 0.0, hear
 
     def __iter__(self) -> Iterator[Segment]:
         """Decode and cut as the segments are drawn."""
-        heard = (replace(one, features=self._hear(one.samples)) for one in self._segments)
-        return self._drawing.timed(heard)
+        return self._drawing.timed(map(self._heard, self._segments))
+
+    def _heard(self, one: Segment) -> Segment:
+        """With features, and times of the whole recording where this is a part of it."""
+        return replace(one, start=self._begin + one.start, features=self._hear(one.samples))
 
     @property
     def audio_s(self) -> Seconds:

@@ -141,7 +141,7 @@ def calibrate(
         raise UsageError(f"--entropy {entropy}: choose one of {', '.join(ENTROPIES)}")
     cuts = opt.numbers("--reduce", levels, float)
     config = _config(flags, cuts)
-    prepare(offline=offline, verbose=verbose)
+    prepare(offline=offline, verbose=verbose, kept=output is not None)
     if not quiet:
         for text in notices(**flags):
             console.warn(text)

@@ -78,7 +78,7 @@ def evaluate(
         "batch_size": batch_size,
         "num_beams": num_beams,
     }
-    prepare(offline=offline, verbose=verbose)
+    prepare(offline=offline, verbose=verbose, kept=bool(output_dir or plot))
     from core.studies.evaluate import Course
     from core.studies.grid import Grid
 

@@ -13,7 +13,19 @@ from typer.core import TyperGroup
 from core import __version__
 from core.errors import FastAdaSPError
 
-from . import bench, calibrate, console, convert, doctor, eval, models, presets, profile, run
+from . import (
+    bench,
+    calibrate,
+    console,
+    convert,
+    doctor,
+    eval,
+    models,
+    presets,
+    profile,
+    run,
+    streams,
+)
 
 INTERRUPTED = 130
 
@@ -84,6 +96,7 @@ def main() -> NoReturn:
     Taking the interpreter apart with torch in it costs seconds, and aborts when a library's thread
     is still at work; by now all output is written and closed.
     """
+    streams.reopen()
     # a Python that a library starts (for memory of its own, as a worker) does not look for its
     # modules in the working folder
     os.environ["PYTHONSAFEPATH"] = "1"

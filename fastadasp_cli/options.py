@@ -50,8 +50,8 @@ Lang = Annotated[
     typer.Option(
         "--lang",
         "--target-lang",
-        metavar="CODE",
-        help="Language to translate into (st).",
+        metavar="LANGUAGE",
+        help="Language to translate into (st): German, de, deu or de-DE.",
         rich_help_panel=WHAT,
     ),
 ]
@@ -61,8 +61,8 @@ Language = Annotated[
         "--source-lang",
         "--language",
         "-l",
-        metavar="CODE",
-        help="Spoken language; detected when left out.",
+        metavar="LANGUAGE",
+        help="Spoken language, by name, code or tag; detected when left out.",
         rich_help_panel=WHAT,
     ),
 ]

@@ -186,7 +186,8 @@ def _heard(
     from core.records import Segment
 
     rate = lm.facts.sample_rate
-    sound = np.concatenate(list(decode_apart(recording.path, rate)) or [np.zeros(0, np.float32)])
+    blocks = decode_apart(recording.path, rate, None, recording.offset, recording.duration)
+    sound = np.concatenate(list(blocks) or [np.zeros(0, np.float32)])
     if not len(sound):
         return [[]]
     return [

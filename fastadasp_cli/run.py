@@ -16,7 +16,7 @@ from core.errors import UsageError
 from core.flags import Flags, notices, resolve_output, resolve_tasks
 from core.reduction_flags import choice
 
-from . import console
+from . import console, streams
 from . import options as opt
 from .interrupts import Interrupts
 
@@ -107,7 +107,7 @@ def run(
         quiet=quiet,
         no_progress=no_progress,
     )
-    prepare(offline=offline, verbose=verbose)
+    prepare(offline=offline, verbose=verbose, kept=output_dir is not None)
     config = resolve_tasks(**flags)
     cluster = _cluster(engine, ray_address, workers, gpus_per_worker)
     if not quiet:
@@ -135,8 +135,16 @@ def _cluster(
     return Cluster(address, workers or 1, gpus)
 
 
-def prepare(*, offline: bool, verbose: bool) -> None:
-    """What must be settled before a library is imported."""
+def prepare(*, offline: bool, verbose: bool, kept: bool = False) -> None:
+    """What must be settled before a library is imported.
+
+    Args:
+        offline: ask no network.
+        verbose: let libraries talk.
+        kept: the answer goes into a file, so nobody needs to read stdout.
+    """
+    if not kept:
+        streams.check_stdout()
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if not verbose:

@@ -363,4 +363,4 @@ def test_the_pipeline_itself_imports_no_torch() -> None:
 
     code = "import sys, core.pipeline; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert pipeline.Rooms().source(Recording("x", Path("absent")), False) == Source()
+    assert pipeline.Rooms().source(Recording("x", Path("absent")), False) == Source(offset=0.0)

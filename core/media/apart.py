@@ -11,9 +11,7 @@ import atexit
 import json
 import logging
 import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -22,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MediaError
-from ..records import Seconds, Waveform
+from ..records import Json, Seconds, Waveform
 from .blocks import one_line
-from .child import HEADER, STALL
+from .child import HEADER, STALL, TOO_LONG
 from .launch import launch
+from .watch import Watch
 
 PATIENCE: Seconds = 120.0
 PATIENCE_PER_MIB: Seconds = 10.0
@@ -36,7 +35,11 @@ _TOLD = 200
 
 
 def decode_apart(
-    path: Path, sample_rate: int = 16_000, warn: Callable[[str], None] | None = None
+    path: Path,
+    sample_rate: int = 16_000,
+    warn: Callable[[str], None] | None = None,
+    offset: Seconds | None = None,
+    duration: Seconds | None = None,
 ) -> Iterator[Waveform]:
     """Yield the sound of a file as `decode` does, whatever the file does to the decoder.
 
@@ -44,16 +47,19 @@ def decode_apart(
         path: the file.
         sample_rate: Hz of the result.
         warn: called with one line about things that are odd but no loss.
+        offset, duration: a part of it, see `part`; None = not said.
 
     Yields:
         float32 arrays of shape (n,), n > 0.
 
     Raises:
         MediaError: as `decode` does; also when the decoder crashed, when a block took longer than
-            `STALL` seconds, or when all of it took longer than `PATIENCE` and `PATIENCE_PER_MIB`.
+            `STALL` seconds, or when all of it took longer than `PATIENCE` and `PATIENCE_PER_MIB`;
+            time in which this process was stopped does not count.
     """
     with _lent() as decoder:
-        yield from decoder.blocks(path, sample_rate, warn or (lambda text: None))
+        asked = {"rate": sample_rate, "offset": offset, "duration": duration}
+        yield from decoder.blocks(path, asked, warn or (lambda text: None))
 
 
 def probe_apart(path: Path) -> Seconds | None:
@@ -95,22 +101,23 @@ class _Decoder:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def blocks(self, path: Path, rate: int, warn: Callable[[str], None]) -> Iterator[Waveform]:
+    def blocks(self, path: Path, asked: Json, warn: Callable[[str], None]) -> Iterator[Waveform]:
         """The sound of one file; `idle` is False afterwards if the process is lost."""
-        for kind, content in self._answer(path, rate):
-            if kind == b"B":
+        for kind, content in self._answer(path, asked):
+            if kind == b"B" and content:
                 block = np.frombuffer(bytearray(content), np.float32)  # one that may be changed
-                self._heard += len(block) / rate
+                self._heard = self._heard or asked["offset"] or 0.0
+                self._heard += len(block) / asked["rate"]
                 yield block
             elif kind == b"W":
                 warn(content.decode())
 
     def seconds(self, path: Path) -> Seconds | None:
         """The length of one file by its header."""
-        *_, (_, content) = self._answer(path, None)
+        *_, (_, content) = self._answer(path, {"rate": None})
         return float(content) if content else None
 
-    def _answer(self, path: Path, rate: int | None) -> Iterator[tuple[bytes, bytes]]:
+    def _answer(self, path: Path, asked: Json) -> Iterator[tuple[bytes, bytes]]:
         """Messages about one file up to the last, which is no error."""
         # as bytes: the process may have another locale
         name = os.fsencode(os.path.abspath(path)).decode("latin-1")
@@ -119,13 +126,13 @@ class _Decoder:
         self._said.clear()
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died while idle: seen when its answer is read
-            self._process.stdin.write(json.dumps({"path": name, "rate": rate}).encode() + b"\n")
+            self._process.stdin.write(json.dumps({"path": name, **asked}).encode() + b"\n")
             self._process.stdin.flush()
         left = _patience(path)
         while True:
-            begun = time.monotonic()
-            kind, content = self._message(min(left, STALL))
-            left -= time.monotonic() - begun
+            watch = Watch(min(left, STALL), self._give_up)
+            kind, content = self._message(watch)
+            left -= watch.spent
             if kind == b"L":
                 _tell_unlimited(content.decode())
                 continue
@@ -136,15 +143,11 @@ class _Decoder:
             if kind == b"D":
                 return
 
-    def _message(self, seconds: Seconds) -> tuple[bytes, bytes]:
-        watch = threading.Timer(seconds, self._give_up)
-        watch.start()
-        try:
+    def _message(self, watch: Watch) -> tuple[bytes, bytes]:
+        with watch:
             head = self._read(HEADER.size)
             kind, size = HEADER.unpack(head) if len(head) == HEADER.size else (b"", 0)
             content = self._read(size) if size <= _LARGEST_MESSAGE else b""
-        finally:
-            watch.cancel()
         if not kind or len(content) < size:
             raise MediaError(self._obituary())
         return kind, content
@@ -168,7 +171,7 @@ class _Decoder:
         self._process.kill()
         code = self._process.wait()
         self._listener.join(1.0)
-        late = self._late or -code == getattr(signal, "SIGALRM", None)
+        late = self._late or -code in TOO_LONG
         words = ": ".join([str(code), *_last_line(self._said)])
         why = "decoding it takes too long" if late else f"it crashed the decoder ({words})"
         return f"breaks off at {self._heard:.1f} s: {why}"

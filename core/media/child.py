@@ -1,8 +1,9 @@
 """The decoding process: asked on stdin for one file after another, answers on stdout.
 
-A request is a line of JSON: `path`, its bytes as Latin-1, and `rate`, or null where only the length
-is wanted. An answer is a run of messages, each a letter, four bytes of length and the content: `B`
-a block of float32 samples, `W` a remark, and one last, `D` done (with the seconds, if they were
+A request is a line of JSON: `path`, its bytes as Latin-1, `rate`, or null where only the length is
+wanted, and `offset` and `duration` of a part of it, or null. An answer is a run of messages, each a
+letter, four bytes of length and the content: `B` a block of float32 samples (none of them while it
+is on the way to a part), `W` a remark, and one last, `D` done (with the seconds, if they were
 wanted), `E` an error of the file, `X` an error of the decoder. Before the first answer `L` names
 the limits that this system does not set. Ends with its stdin.
 """
@@ -21,13 +22,19 @@ from struct import Struct
 from typing import BinaryIO
 
 from ..errors import MediaError
-from ..records import Seconds
+from ..records import Json, Seconds
 from .decode import decode, probe_duration
+from .part import part
+from .watch import Watch
 
 HEADER = Struct("<cI")
 _LIBRARIES = ("av", "soundfile", "soxr")  # imported before the first file comes
 STALL: Seconds = 120.0
 """Seconds that one block of sound may take, a slow network drive included."""
+TOO_LONG = frozenset(
+    getattr(signal, name) for name in ("SIGALRM", "SIGPROF") if hasattr(signal, name)
+)
+"""Signals that end this process when one block takes too long."""
 _MOST_MEMORY = 4 << 30  # bytes of address space; a decoder at work takes a tenth of it
 _LIMITS = {
     "RLIMIT_AS": ("memory", _MOST_MEMORY),
@@ -53,7 +60,7 @@ def serve() -> None:
         _send(out, b"L", ", ".join(unlimited).encode())
     for line in sys.stdin.buffer:
         asked = json.loads(line)
-        _answer(out, Path(os.fsdecode(asked["path"].encode("latin-1"))), asked["rate"])
+        _answer(out, Path(os.fsdecode(asked["path"].encode("latin-1"))), asked)
 
 
 def _confine() -> list[str]:
@@ -94,13 +101,13 @@ def _memory_ends() -> bool:
     return False
 
 
-def _answer(out: BinaryIO, path: Path, rate: int | None) -> None:
+def _answer(out: BinaryIO, path: Path, asked: Json) -> None:
     end, words = b"D", ""
     try:
-        if rate is None:
+        if asked["rate"] is None:
             words = _seconds(path)
         else:
-            _decode(out, path, rate)
+            _decode(out, path, asked)
     except MediaError as error:
         end, words = b"E", str(error)
     except MemoryError:
@@ -110,8 +117,14 @@ def _answer(out: BinaryIO, path: Path, rate: int | None) -> None:
     _send(out, end, words.encode("utf-8", "backslashreplace"))
 
 
-def _decode(out: BinaryIO, path: Path, rate: int) -> None:
-    blocks = decode(path, rate, lambda text: _send(out, b"W", text.encode()))
+def _decode(out: BinaryIO, path: Path, asked: Json) -> None:
+    def warn(text: str) -> None:
+        _send(out, b"W", text.encode())
+
+    rate, offset, duration = asked["rate"], asked["offset"], asked["duration"]
+    blocks = decode(path, rate, warn)
+    if (offset, duration) != (None, None):
+        blocks = part(blocks, rate, offset, duration, warn)
     while True:
         with _in_time():
             block = next(blocks, None)
@@ -128,13 +141,23 @@ def _seconds(path: Path) -> str:
 
 @contextmanager
 def _in_time() -> Iterator[None]:
-    """The system ends this process when it takes too long, even without a parent."""
-    alarm = getattr(signal, "alarm", lambda seconds: None)
-    alarm(int(STALL))
+    """This process ends when it takes too long, even without a parent.
+
+    The system's alarm on the wall clock would go off after a pause. Its timer of processor time is
+    for code that lets no other thread run.
+    """
+    timer = getattr(signal, "setitimer", lambda *_: None)
+    which = getattr(signal, "ITIMER_PROF", None)
+    timer(which, STALL)
     try:
-        yield
+        with Watch(STALL, _end):
+            yield
     finally:
-        alarm(0)
+        timer(which, 0)
+
+
+def _end() -> None:
+    os.kill(os.getpid(), getattr(signal, "SIGALRM", signal.SIGTERM))
 
 
 def _send(out: BinaryIO, kind: bytes, content: bytes) -> None:

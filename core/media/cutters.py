@@ -22,11 +22,11 @@ _SILENT = 1e-4  # peak of digital silence and its dither, -80 dB
 
 
 class Stretch(NamedTuple):
-    """A part of a recording in samples: its first, one past its last, how many are speech."""
+    """A part of a recording in samples: its first, one past its last, the same of its speech."""
 
     start: int
     end: int
-    speech: int
+    speech: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Cutting:
         min_silence: seconds of silence that end a stretch of speech.
         min_speech: seconds below which a stretch is a click, not speech.
         pad: seconds of sound kept around speech, at most half of `min_silence`.
+        longest_pause: seconds of silence over which `vad` joins no neighbours: a subtitle would
+            stay, and a model is told of sound where there is none.
     """
 
     mode: Mode = "vad"
@@ -52,6 +54,7 @@ class Cutting:
     min_silence: Seconds = 0.3
     min_speech: Seconds = 0.1
     pad: Seconds = 0.15
+    longest_pause: Seconds = 2.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, with a UsageError."""
@@ -133,7 +136,7 @@ class _Fixed:
     def _take(self, end: int, tape: Tape) -> Iterator[Stretch]:
         start, self.needs_from = self.needs_from, end
         if np.abs(tape.copy(start, end)).max() > _SILENT:
-            yield Stretch(start, end, end - start)
+            yield Stretch(start, end, ((start, end),))
 
 
 class _Whole:
@@ -153,7 +156,7 @@ class _Whole:
 
     def finish(self, tape: Tape) -> Iterator[Stretch]:
         if np.abs(tape.copy(0, tape.end)).max() > _SILENT:
-            yield Stretch(0, tape.end, tape.end)
+            yield Stretch(0, tape.end, ((0, tape.end),))
 
 
 class _AtSilences:
@@ -174,6 +177,7 @@ class _AtSilences:
         self._min_silence = round(cutting.min_silence * rate)
         self._min_speech = round(cutting.min_speech * rate)
         self._pad = round(cutting.pad * rate)
+        self._longest_pause = round(cutting.longest_pause * rate)
         self._frames = 0
         self._start: int | None = None  # of the open stretch, without padding
         self._heard = 0  # its last sample of speech so far, plus one
@@ -218,7 +222,7 @@ class _AtSilences:
             self._pausing = True
             if end - self._heard >= self._min_silence:
                 yield from self._close()
-        elif self._pending is not None and end - self._pending.start > self._target:
+        elif not self._joins(end, end):
             yield from self._release()  # whatever comes is too far away to be joined
 
     def _outgrown(self, start: int, tape: Tape) -> Iterator[Stretch]:
@@ -228,7 +232,7 @@ class _AtSilences:
             return
         yield from self._release()
         cut = start + _quietest(tape.copy(start, start + self._window), self._rate)
-        yield Stretch(start, cut, cut - (self._start or 0))
+        yield Stretch(start, cut, ((self._start or 0, cut),))
         self._start = self._free_from = cut
 
     def _close(self) -> Iterator[Stretch]:
@@ -238,16 +242,23 @@ class _AtSilences:
         rest_of_longer = begun == self._free_from > 0
         if self._heard - begun < self._min_speech and not rest_of_longer:
             return
-        speech = self._heard - begun
+        speech: tuple[tuple[int, int], ...] = ((begun, self._heard),)
         start = self._padded_start(begun)
         # padding gives way to the window, speech never does
         end = min(self._heard + self._pad, start + self._window)
-        if self._pending is not None and end - self._pending.start > self._target:
+        if not self._joins(begun, end):
             yield from self._release()
         if self._pending is not None:
             start, speech = self._pending.start, self._pending.speech + speech
         self._pending = Stretch(start, end, speech)
         self._free_from = end
+
+    def _joins(self, begun: int, end: int) -> bool:
+        """Whether speech that begins there may be joined to the pending piece, if there is one."""
+        if self._pending is None:
+            return True
+        pause = begun - self._pending.speech[-1][1]
+        return pause <= self._longest_pause and end - self._pending.start <= self._target
 
     def _release(self) -> Iterator[Stretch]:
         if self._pending is not None:

@@ -16,7 +16,7 @@ from typing import IO
 
 from ..errors import UsageError
 from ..ids import real_path, safe_id, tell_apart
-from ..records import Json, Recording
+from ..records import Json, Recording, Seconds
 from .bystanders import holds_sound, is_results, lists_recordings
 from .manifest import Entry, is_manifest, paths_from_stream, read_manifest
 
@@ -44,6 +44,7 @@ class _Found:
     fixed: bool = False
     question: str | None = None
     row: Json = field(default_factory=dict)
+    part: tuple[Seconds | None, Seconds | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,10 @@ def discover(
 
     An input is a file (whatever its extension), a folder (recursive; hidden entries and files
     that are no media by extension are passed over), a glob, a manifest (`.jsonl`/`.json` with
-    `audio_filepath` and optional `text`, `question` and `id`, or `.txt` with a path a line; paths
-    are relative to the manifest) or `-` (paths on stdin). A manifest that asks one file several
-    questions brings a recording for each.
+    `audio_filepath` and optional `text`, `question`, `id`, `offset` and `duration`, `.csv`/`.tsv`
+    with such columns, `.m3u`/`.m3u8`, or `.txt` with a path a line; paths are relative to the
+    manifest) or `-` (paths on stdin). A manifest that asks one file several questions, or names
+    several parts of it, brings a recording for each.
 
     Ids are posix paths, safe as UTF-8 and as a place below an output folder: relative to the
     folder given (below the folder's own name when several are given), else the path as written,
@@ -141,7 +143,7 @@ def _entries(manifest: str) -> list[_Found]:
     first: dict[str, str | None] = {}  # path -> the first question about it
     found = []
     for entry in read_manifest(manifest):
-        another = first.setdefault(entry.path, entry.question) != entry.question
+        another = first.setdefault(entry.name, entry.question) != entry.question
         found.append(_listed(entry, another))
     # somebody's notes beside the recordings, caught by the shell's "*"
     if manifest.lower().endswith(".txt") and all(item.error for item in found):
@@ -151,7 +153,7 @@ def _entries(manifest: str) -> list[_Found]:
 
 def _listed(entry: Entry, another: bool) -> _Found:
     """A row of a manifest; another question about a file is another recording."""
-    name = safe_id(entry.id or entry.written)
+    name = safe_id(entry.name)
     if another and entry.id is None:
         name = tell_apart(name, entry.question or "")
     return _Found(
@@ -162,6 +164,7 @@ def _listed(entry: Entry, another: bool) -> _Found:
         fixed=another or entry.id is not None,
         question=entry.question,
         row=entry.row,
+        part=(entry.offset, entry.duration),
     )
 
 
@@ -249,7 +252,7 @@ def _unique(found: Iterable[_Found]) -> Iterator[_Found]:
     owner: dict[str, str] = {}  # id -> real path
     done: set[str] = set()
     for item in found:
-        real = real_path(item.path)
+        real = real_path(item.path) + ("" if item.part[0] is None else str(item.part))
         taken = owner.get(item.id)
         # an id of its own makes a second record of one file meant, not an accident
         if taken == real or (not item.fixed and real in done):
@@ -266,7 +269,7 @@ def _usable(found: Iterable[_Found], passed: Sequence[str]) -> Iterator[Recordin
     usable = False
     for item in found:
         recording = Recording(
-            item.id, Path(item.path), item.text, item.error, item.question, item.row
+            item.id, Path(item.path), item.text, item.error, item.question, item.row, *item.part
         )
         if not usable and item.error is not None:
             held.append(recording)

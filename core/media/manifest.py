@@ -1,18 +1,27 @@
-"""Lists of paths: JSON lines in NeMo's style, plain lines of text, and the lines of stdin."""
+"""Lists of recordings: manifests of several kinds, and the lines of stdin."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import IO, Any
 
 from ..errors import UsageError
+from ..records import Seconds
+from .marks import in_utf8, may_begin_a_mark
+from .rows import Row, json_rows, plain_rows, playlist_rows, table_rows
 
-_JSON = (".jsonl", ".json")
-_TEXT = (".txt",)
-_EXAMPLE = '{"audio_filepath": "talks/a.mp3"}'
+_READERS = {
+    ".jsonl": json_rows,
+    ".json": json_rows,
+    ".csv": table_rows,
+    ".tsv": table_rows,
+    ".m3u": playlist_rows,
+    ".m3u8": playlist_rows,
+    ".txt": plain_rows,
+}
 _CHUNK = 1 << 16
 
 
@@ -27,6 +36,8 @@ class Entry:
         id: the name that the manifest gives the recording, else None.
         question: what is asked about it, if given.
         row: the whole object of a JSON manifest.
+        offset: seconds where its part of the file begins, None = not said.
+        duration: seconds of its part of the file, None = to the end.
     """
 
     path: str
@@ -35,65 +46,111 @@ class Entry:
     id: str | None = None
     question: str | None = None
     row: dict[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    offset: Seconds | None = None
+    duration: Seconds | None = None
+
+    @property
+    def name(self) -> str:
+        """Its id, or else the path as written, with the part of it that is meant.
+
+        A duration alone names no part: most manifests have that of the whole file in each row.
+        """
+        if self.id or self.offset is None:
+            return self.id or self.written
+        stem, extension = os.path.splitext(self.written)
+        end = "" if self.duration is None else f",{_short(self.offset + self.duration)}"
+        return f"{stem}#t={_short(self.offset)}{end}{extension}"  # as in media fragments (W3C)
 
 
 def is_manifest(path: str) -> bool:
     """Whether a file is a list of recordings, by its extension."""
-    return path.lower().endswith(_JSON + _TEXT)
+    return os.path.splitext(path.lower())[1] in _READERS
 
 
 def read_manifest(path: str) -> list[Entry]:
-    """All entries of a `.jsonl`/`.json` (an object a line) or `.txt` (a path a line) manifest.
+    """All entries of a manifest, see `rows` for its kinds; in UTF-8, or with a byte-order mark.
 
     Raises:
         UsageError: unreadable, or a malformed line, named as file:line with what is expected.
     """
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            data = b"".join(in_utf8([file.read()]))
     except OSError as error:
         raise UsageError(f"{path}: cannot read this manifest: {error.strerror}") from None
     if _is_binary(data[:4096], null=False):
         raise UsageError(f"{path}: binary data where a manifest in UTF-8 is expected")
-    entries: list[Entry] = []
+    extension = os.path.splitext(path.lower())[1]
+    text = data.decode("utf-8", "surrogateescape")
+    rows = list(_READERS[extension](path, text))
+    entries = _parts_told([_entry(row, os.path.dirname(path)) for row in rows])
     owner: dict[str, str] = {}
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")  # Windows begins UTF-8 with a mark
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            entry = _parse(line.rstrip(b"\r"), path, number)
-            meant = entry.path + (entry.question or "")
-            if entry.id is not None and owner.setdefault(entry.id, meant) != meant:
-                raise UsageError(
-                    f"{path}:{number}: the id {entry.id!r} already names another file or question"
-                )
-            entries.append(entry)
+    for row, entry in zip(rows, entries, strict=True):
+        meant = f"{entry.path} {entry.offset} {entry.duration} {entry.question}"
+        if entry.id is not None and owner.setdefault(entry.id, meant) != meant:
+            raise UsageError(
+                f"{row.where}: the id {entry.id!r} already names another file, part or question"
+            )
     return entries
+
+
+def _parts_told(entries: list[Entry]) -> list[Entry]:
+    """A file of which several lengths are wanted is wanted in parts that begin at 0."""
+    lengths: dict[str, set[Seconds | None]] = {}
+    for one in entries:
+        if one.offset is None:
+            lengths.setdefault(one.path, set()).add(one.duration)
+    return [
+        replace(one, offset=0.0)
+        if one.offset is None and one.duration is not None and len(lengths[one.path]) > 1
+        else one
+        for one in entries
+    ]
+
+
+def _entry(row: Row, folder: str) -> Entry:
+    path = os.path.join(folder, row.written)
+    name, text, question = (row.string(key) for key in ("id", "text", "question"))
+    offset, duration = row.seconds("offset"), row.seconds("duration")
+    if offset is not None and offset < 0:
+        raise UsageError(f'{row.where}: "offset" is {offset:g}; a part begins at 0 or later')
+    if duration is not None and duration <= 0:  # NeMo's way to say that it is not known
+        duration = None
+    if not offset and duration is None:
+        offset = None
+    return Entry(path, row.written, text, name, question, row.values, offset, duration)
+
+
+def _short(seconds: Seconds) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
 def paths_from_stream(stream: IO[bytes], null: bool) -> Iterator[str]:
     """Paths of a byte stream, one a line or NUL-terminated, as they arrive.
 
-    Looks at the first bytes at once.
+    Looks at the first bytes at once. In the system's encoding, or what a byte-order mark says.
 
     Raises:
         UsageError: the stream holds audio or other binary data.
     """
     first = _read_some(stream)
+    while may_begin_a_mark(first) and (more := _read_some(stream)):
+        first += more
+    chunks = in_utf8(chain([first], iter(lambda: _read_some(stream), b"")))
+    first = next(chunks)
     if _is_binary(first, null):
         way_out = "pass the file itself, or `find ... | fastadasp run -` (NUL-separated: --null)"
         raise UsageError(f"stdin holds binary data, but '-' expects one path a line: {way_out}")
-    return _split(first, stream, b"\0" if null else b"\n")
+    return _split(chain([first], chunks), b"\0" if null else b"\n")
 
 
-def _split(pending: bytes, stream: IO[bytes], mark: bytes) -> Iterator[str]:
-    while pending:
-        *whole, pending = pending.split(mark)
+def _split(chunks: Iterator[bytes], mark: bytes) -> Iterator[str]:
+    pending = b""
+    for chunk in chunks:
+        *whole, pending = (pending + chunk).split(mark)
         for raw in whole:
             yield from _decoded(raw, mark)
-        more = _read_some(stream)
-        if not more:
-            yield from _decoded(pending, mark)
-        pending = pending + more if more else b""
+    yield from _decoded(pending, mark)
 
 
 def _decoded(raw: bytes, mark: bytes) -> Iterator[str]:
@@ -111,36 +168,3 @@ def _read_some(stream: IO[bytes]) -> bytes:
 def _is_binary(data: bytes, null: bool) -> bool:
     """Whether these bytes are no list of paths; audio shows control characters at once."""
     return any(0 < byte < 9 for byte in data[:256]) if null else b"\0" in data
-
-
-def _parse(line: bytes, manifest: str, number: int) -> Entry:
-    folder = os.path.dirname(manifest)
-    if manifest.lower().endswith(_JSON):
-        return _from_json(line, folder, f"{manifest}:{number}")
-    written = os.fsdecode(line)
-    return Entry(os.path.join(folder, written), written)
-
-
-def _from_json(line: bytes, folder: str, where: str) -> Entry:
-    try:
-        value = json.loads(line.decode("utf-8"))
-    except ValueError:  # of JSON or of UTF-8
-        raise UsageError(f"{where}: not JSON; expected one object a line {_EXAMPLE}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: expected an object {_EXAMPLE}, found {type(value).__name__}")
-    written = _string(value, "audio_filepath", where)
-    if not written:
-        raise UsageError(f'{where}: no "audio_filepath"; expected {_EXAMPLE}')
-    if value.get("offset"):
-        raise UsageError(f'{where}: "offset" is not supported: cut the recording first')
-    name, text, question = (_string(value, key, where) for key in ("id", "text", "question"))
-    return Entry(os.path.join(folder, written), written, text, name, question, value)
-
-
-def _string(value: dict[str, Any], key: str, where: str) -> str | None:
-    found = value.get(key)
-    if key == "id" and isinstance(found, int):
-        return str(found)
-    if found is not None and not isinstance(found, str):
-        raise UsageError(f'{where}: "{key}" is {type(found).__name__}; expected a string')
-    return found

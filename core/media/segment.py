@@ -100,14 +100,17 @@ class Segmenter(Iterator[Segment]):
         for piece in stretches:
             samples = self._tape.copy(piece.start, piece.end)
             self._emitted += len(samples)
-            self._speech += piece.speech
+            self._speech += sum(end - start for start, end in piece.speech)
             yield Segment(
                 self._recording_id,
                 self._count,
                 piece.start / self._rate,
                 samples,
                 self._rate,
-                speech=piece.speech / self._rate,
+                speech=tuple(
+                    ((start - piece.start) / self._rate, (end - piece.start) / self._rate)
+                    for start, end in piece.speech
+                ),
                 tasks=self._tasks,
             )
             self._count += 1

@@ -87,6 +87,8 @@ def _to_16k(sample_rate: int) -> soxr.ResampleStream:
 def _session() -> Any:
     import onnxruntime
 
+    # imported before us, it has not seen the variable that `core` sets
+    onnxruntime.disable_telemetry_events()
     package = find_spec("silero_vad")
     folders = (package and package.submodule_search_locations) or []
     for folder in folders:

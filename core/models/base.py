@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import TranscriptionError, UsageError
 from ..flops import DecoderShape
+from ..languages import canonical
 from ..placing import home
 from ..records import Seconds, Waveform
 from .facts import Encoded, Facts, Family, Request, language_name
@@ -287,4 +288,4 @@ def _require(model: str, what: str, value: str | None, choices: tuple[str, ...] 
 
 
 def _codes(value: Any) -> tuple[str, ...] | None:
-    return None if value is None else tuple(value)
+    return None if value is None else tuple(canonical(code) or code for code in value)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..languages import english_name
 from ..records import Seconds
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ PLAIN_WORDS = {
 
 def language_name(code: str | None) -> str | None:
     """English name of a language, the code itself where none is known."""
-    return LANGUAGES.get(code, code) if code else None
+    return (LANGUAGES.get(code) or english_name(code)) if code else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StartError, first_line
+from ..unobserved import import_urllib3
 from .quantized import check_packages, check_quantized, quantization
 from .revision import EMBEDDED, FOLDER, revision_of
 from .shape import check_positions, check_weights
@@ -186,6 +187,7 @@ def _build(
 ) -> tuple[Any, Any]:
     """The transformers model, ready to hear, and its processor."""
     _check_needs(family)
+    import_urllib3()
     architecture = _architecture(family, config)
     processor = family.load_processor(place, how)
     model = load_weights(architecture, place, **loading, **how)

@@ -48,6 +48,7 @@ class Qwen2Audio(SpeechLM):
         tasks=EVERY_TASK,
         max_seconds=30.0,
         tokens_per_second=25.0,
+        source_languages=("zh", "en", "yue", "fr", "it", "es", "de", "ja", "ko"),
         chunk_seconds=None,
     )
 

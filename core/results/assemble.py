@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..records import (
+    CUT_SHORT,
     Cost,
     Failure,
     Flops,
@@ -63,7 +64,7 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
     coverage = _coverage(answers)
     failure = heard.failure or _failed_segments(answers) or _unheard(coverage)
     shared = tuple(f"shared_with:{task}" for task in heard.shared_with)
-    spans = tuple(Span(round(a.start, 3), round(a.end, 3), a.text) for a in done)
+    spans = tuple(map(_span, done))
     record = replace(
         template,
         id=heard.recording.id,
@@ -83,7 +84,8 @@ def assemble(template: Transcript, heard: Heard, hypotheses: Iterable[Hypothesis
         segments=spans,
         coverage=coverage,
         batch_size=max((answer.batch_size for answer in answers), default=None),
-        source=heard.source,
+        source=_read(heard),
+        offset=heard.recording.offset,
     )
     return _with_costs(record, heard, [answer.cost for answer in answers])
 
@@ -112,6 +114,21 @@ def transcribed(record: Transcript) -> Seconds:
     """Seconds of a recording that there is a text for, or that were found to need none."""
     share = {"ok": 1.0, "partial": 1.0 if record.coverage is None else record.coverage}
     return (record.duration or 0.0) * share.get(record.status, 0.0)
+
+
+def _span(answer: Hypothesis) -> Span:
+    at, speech = answer.start, answer.speech
+    if speech is not None:
+        speech = tuple((round(at + start, 3), round(at + end, 3)) for start, end in speech)
+    return Span(round(at, 3), round(answer.end, 3), answer.text, speech)
+
+
+def _read(heard: Heard) -> Source:
+    """A file whose whole length a manifest gave was read as a whole."""
+    cut = any(warning.startswith(CUT_SHORT) for warning in heard.warnings)
+    if heard.recording.offset is not None or heard.failure or cut:
+        return heard.source
+    return replace(heard.source, duration=None, length=round(heard.audio_s, 6))
 
 
 def _status(failure: Failure | None, done: Sequence[Hypothesis], coverage: float | None) -> Status:

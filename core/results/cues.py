@@ -1,7 +1,7 @@
 """From the long spans of a record to subtitles that can be read: short cues of two short lines.
 
 A span's text is cut at its words, and its time is shared among the cues by the width of their
-text, so a cue never leaves its span.
+text, so a cue never leaves its span. Where nobody speaks for a while nothing is shown.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from ..records import Span
+from ..records import Seconds, Span
 
 LINE = 42
 """Columns of a line of subtitles, of which a wide (East Asian) character takes two."""
 LINES = 2
+PAUSE: Seconds = 1.0
+"""Silence in a span from which no cue covers it."""
+LINGER: Seconds = 0.15
+"""How long a cue may stand before and after speech."""
 
 Cue = tuple[int, int, tuple[str, ...]]  # first and last millisecond, lines
 
@@ -22,9 +26,37 @@ Cue = tuple[int, int, tuple[str, ...]]  # first and last millisecond, lines
 def cues(spans: Iterable[Span]) -> Iterator[Cue]:
     """Cues in order of time, none for a span without text; white space becomes single spaces."""
     for span in spans:
-        lines = list(_lines(_words(span.text)))
-        if lines:
-            yield from _timed(span, [lines[at : at + LINES] for at in range(0, len(lines), LINES)])
+        for part in _spoken(span):
+            lines = list(_lines(_words(part.text)))
+            if lines:
+                texts = [lines[at : at + LINES] for at in range(0, len(lines), LINES)]
+                yield from _timed(part, texts)
+
+
+def _spoken(span: Span) -> Iterator[Span]:
+    """The span without its long pauses, its text shared among what is left by length."""
+    text, times = " ".join(span.text.split()), _without_pauses(span)
+    # between words, and between letters that need no spaces
+    places = [at for at, char in enumerate(text) if char == " " or width(char) > 1]
+    lengths = [end - start for start, end in times]
+    done = 0
+    for number, (start, end) in enumerate(times, 1):
+        share = len(text) * sum(lengths[:number]) / (sum(lengths) or 1)
+        until = min((0, *places, len(text)), key=lambda at: abs(at - share))
+        if number == len(times):
+            until = len(text)
+        start, end = max(span.start, start - LINGER), min(span.end, end + LINGER)
+        yield Span(start, end, text[done:until])
+        done = until
+
+
+def _without_pauses(span: Span) -> list[tuple[Seconds, Seconds]]:
+    found: list[tuple[Seconds, Seconds]] = []
+    for start, end in span.speech or ((span.start, span.end),):
+        if found and start - found[-1][1] < PAUSE:
+            start, _ = found.pop()
+        found.append((start, end))
+    return found
 
 
 def _timed(span: Span, texts: Sequence[Sequence[str]]) -> Iterator[Cue]:

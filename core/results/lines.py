@@ -43,7 +43,7 @@ def record_of(data: Json) -> Transcript:
     nested = {
         "error": data["error"] and Failure(**data["error"]),
         "warnings": tuple(data["warnings"]),
-        "segments": tuple(Span(**span) for span in data["segments"]),
+        "segments": tuple(map(_span, data["segments"])),
         "latency": Latency(**data["latency"]),
         "tokens": Tokens(**data["tokens"]),
         "flops": Flops(**data["flops"]),
@@ -51,6 +51,12 @@ def record_of(data: Json) -> Transcript:
         "source": Source(**data["source"]),
     }
     return Transcript(**{**_JOINED, **data, **nested})
+
+
+def _span(data: Json) -> Span:
+    speech = data.get("speech")
+    stretches = None if speech is None else tuple((start, end) for start, end in speech)
+    return Span(**{**data, "speech": stretches})
 
 
 def read_results(path: Path) -> Iterator[Json]:

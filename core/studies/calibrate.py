@@ -264,5 +264,5 @@ def _check_reach(level: float, engines: Mapping[int, Engine]) -> None:
 
 def _silent(segment: Segment) -> Hypothesis:
     return Hypothesis(
-        segment.recording_id, segment.index, segment.start, segment.end, "", speech=0.0
+        segment.recording_id, segment.index, segment.start, segment.end, "", speech=()
     )

@@ -6,8 +6,12 @@ imported inside; no window is ever opened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..results.files import replace_file
@@ -23,6 +27,21 @@ _DPI = 160
 Line = tuple[str, list[Point]]
 
 
+@contextmanager
+def _no_list_of_fonts() -> Iterator[None]:
+    """matplotlib keeps one below the home folder: here it gets a folder that goes again."""
+    if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
+        yield
+        return
+    with TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        os.environ["MPLCONFIGDIR"] = place
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
+
+
+@_no_list_of_fonts()
 def draw(found: Evaluation, path: Path) -> None:
     """Draw an evaluation into a file, whole or not at all; blocks without scores are left out.
 

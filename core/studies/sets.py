@@ -152,7 +152,6 @@ def evenly(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 def seconds(recording: Recording) -> Seconds:
     """Length as the manifest or the file's header says, 0 when neither does."""
-    written = recording.row.get("duration")
-    if isinstance(written, int | float):
-        return float(written)
-    return probe_apart(recording.path) or 0.0
+    if recording.duration is not None:
+        return recording.duration
+    return max(0.0, (probe_apart(recording.path) or 0.0) - (recording.offset or 0.0))

@@ -75,3 +75,11 @@ def test_what_all_other_commands_read_with(path: Path) -> None:
     pieces = Pieces(Recording("a", path), {Cutting("whole"): ()}, lambda: None, lambda wave: ())
     [piece] = pieces
     assert piece.duration > 2
+
+
+def test_seconds_are_those_of_the_part_that_a_manifest_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(SPEECH.read_bytes())
+    whole = seconds(Recording("a", path))
+    assert seconds(Recording("a", path, offset=1.0)) == pytest.approx(whole - 1)
+    assert seconds(Recording("a", path, offset=1.0, duration=0.5)) == 0.5

@@ -170,7 +170,7 @@ def test_profile_makes_one_prompt_of_each_length(
     cli: Any, measured: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sound = np.arange(20, dtype=np.float32)
-    monkeypatch.setattr("core.media.apart.decode_apart", lambda path, rate: iter([sound]))
+    monkeypatch.setattr("core.media.apart.decode_apart", lambda path, rate, *_: iter([sound]))
     words = ("profile", measured.file, "--reduce", "0,0.3", "--seconds", "1,12")
     assert "audio s" in cli(*words).stdout
     assert [config.segment for _, config, _ in measured.calls] == ["whole", "whole"]

@@ -34,7 +34,7 @@ def test_every_key_of_the_contract_is_in_a_line(cli: Any, talks: Path) -> None:
         "question model model_revision version versions preset overrides method schedule "
         "start_layer positions threshold text pred_text label segments coverage duration time "
         "rtf rtfx rtfx_model latency tokens flops memory device dtype quantize batch_size "
-        "num_beams source settings_hash"
+        "num_beams source settings_hash offset"
     )
     (talks / "bad.wav").write_text("!media no")
     found = lines(cli("run", talks).stdout)

@@ -26,6 +26,12 @@ def decode(path, rate, warn):
         os.abort()
     if path.name == "hang":
         time.sleep(600)
+    if path.name == "slow":
+        time.sleep(1)
+        yield np.ones(rate, np.float32)
+    if path.name == "spin":
+        while True:
+            pass
     if path.name == "eat":
         bytearray(8 << 30)
     if path.name == "chat":

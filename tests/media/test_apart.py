@@ -15,7 +15,7 @@ from core.media import apart, launch
 from core.media.apart import decode_apart
 from core.media.decode import decode
 
-from .decoders import heard
+from .decoders import ROOT, heard
 from .sounds import cut, tone, write
 
 pytestmark = pytest.mark.usefixtures("fresh_decoders")
@@ -90,6 +90,44 @@ def test_a_hanging_decoder_ends_without_its_parent(
     for name in ("STALL", "PATIENCE"):  # a parent that would wait for ever
         monkeypatch.setattr(apart, name, 3600.0)
     assert "takes too long" in heard(tmp_path / "hang")[1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs the system's timers")
+def test_one_that_lets_no_thread_watch_it_ends_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile_start: Callable[..., None]
+) -> None:
+    hostile_start(stall=1, more="child.Watch = lambda *_: __import__('contextlib').nullcontext()")
+    for name in ("STALL", "PATIENCE"):
+        monkeypatch.setattr(apart, name, 3600.0)
+    assert "takes too long" in heard(tmp_path / "spin")[1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+@pytest.mark.parametrize("limit", ["STALL", "PATIENCE"])
+def test_time_stopped_does_not_count(
+    limit: str, tmp_path: Path, hostile_start: Callable[..., None]
+) -> None:
+    """Ctrl-Z, a paused container, a laptop that sleeps: the file in hand is not lost."""
+    hostile_start(stall=3)
+    code = (
+        "import sys; from pathlib import Path; from core.media import apart, launch\n"
+        "from tests.media.decoders import heard\n"
+        "launch._START = Path(sys.argv[1]); heard(Path('good'))\n"
+        f"apart.{limit} = 3.0; print(apart._idle[0]._process.pid, flush=True)\n"
+        "print(heard(Path('slow')), flush=True)\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, launch._START], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    pids = [run.pid, int(run.stdout.readline())]
+    time.sleep(0.3)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(4)
+    for pid in reversed(pids):
+        os.kill(pid, signal.SIGCONT)
+    assert run.communicate(timeout=60)[0] == "(32000, '')\n"
 
 
 def test_a_decoder_that_nobody_needs_is_ended(tmp_path: Path) -> None:

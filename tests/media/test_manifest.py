@@ -40,7 +40,11 @@ def test_a_json_manifest(here: Path) -> None:
         ('{"path": "a.wav"}', 'no "audio_filepath"'),
         ('{"audio_filepath": 3}', '"audio_filepath" is int'),
         ('{"audio_filepath": "a.wav", "text": 3}', '"text" is int'),
-        ('{"audio_filepath": "a.wav", "offset": 3.5}', '"offset" is not supported'),
+        ('{"audio_filepath": "a.wav", "offset": -3.5}', '"offset" is -3.5; a part begins at 0'),
+        ('{"audio_filepath": "a.wav", "offset": "soon"}', "\"offset\" is 'soon'; expected seconds"),
+        ('{"audio_filepath": "a.wav", "duration": [1]}', '"duration" is [1]; expected seconds'),
+        ('{"audio_filepath": "a.wav", "duration": true}', '"duration" is True; expected seconds'),
+        ('{"audio_filepath": "a.wav", "duration": NaN}', '"duration" is nan; expected seconds'),
         ('{"audio_filepath": "b.wav", "id": "one"}', "already names another file"),
         ("\udcff", "not JSON"),
     ],
@@ -74,7 +78,7 @@ def test_several_questions_about_one_file_are_several_recordings(here: Path) -> 
     assert found[0].id == "a.wav"
     assert found[1].id.startswith("a~")
     Path("list.jsonl").write_text("\n".join(json.dumps(line | {"id": "one"}) for line in lines))
-    with pytest.raises(UsageError, match="already names another file or question"):
+    with pytest.raises(UsageError, match="already names another file, part or question"):
         discover(["list.jsonl"])
 
 

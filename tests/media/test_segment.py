@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from core.errors import MediaError, UsageError
 from core.media import cutters
@@ -138,7 +141,8 @@ def test_what_is_counted() -> None:
     assert segmenter.audio_seconds == pytest.approx(len(samples) / RATE)
     assert segmenter.speech_seconds == pytest.approx(3.072)
     assert segmenter.segment_seconds == pytest.approx(sum(piece.duration for piece in pieces))
-    assert [piece.speech for piece in pieces] == pytest.approx([2.048, 1.024])
+    stretches = [stretch for piece in pieces for stretch in piece.speech or ()]
+    assert stretches == [pytest.approx((0.15, 2.198)), pytest.approx((0.15, 1.174))]
 
 
 @pytest.mark.usefixtures("loud_is_speech")
@@ -146,7 +150,8 @@ def test_speech_is_counted_across_cuts_too() -> None:
     segmenter = segment([sound((40.96, True))], "r", window=7)
     pieces = list(segmenter)
     assert len(pieces) > 5
-    assert [piece.speech for piece in pieces] == pytest.approx([p.duration for p in pieces])
+    for piece in pieces:
+        assert piece.speech == (pytest.approx((0.0, piece.duration)),)
     assert segmenter.speech_seconds == pytest.approx(40.96)
     assert segmenter.segment_seconds == pytest.approx(40.96)
 
@@ -278,3 +283,24 @@ def test_who_wants_the_numbers_keeps_no_sound() -> None:
     tracemalloc.stop()
     assert segmenter.audio_seconds == 54
     assert left < 100_000 < most
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+@given(
+    st.lists(st.tuples(st.floats(0.2, 6), st.floats(0.35, 6)), min_size=1, max_size=9),
+    st.integers(200, 40_000),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_nothing_is_joined_over_a_long_pause(parts: list[tuple[float, float]], size: int) -> None:
+    samples = sound(*(one for loud, quiet in parts for one in ((loud, True), (quiet, False))))
+    pieces = cut(samples, window=30.0, size=size)
+    check(pieces, samples, 30.0)
+    stretches = [(piece, stretch) for piece in pieces for stretch in piece.speech or ()]
+    for (one, first), (two, second) in pairwise(stretches):
+        pause = two.start + second[0] - one.start - first[1]
+        assert pause > 0.29 or one.start + first[1] == two.start
+        if one is two:
+            assert pause <= 2.0 + 1e-6
+        elif two.end - one.start < 30 - 1:  # it would have fitted
+            assert pause > 2.0 - 1e-6
+    assert not np.abs(uncovered(pieces, samples)).max(initial=0) > 0.01

@@ -159,3 +159,12 @@ def test_real_speech_is_found_and_cut_within_the_window(path: Path) -> None:
             first = round(piece.start * 16_000)
             rest[first : first + len(piece.samples)] = 0
         assert loud_seconds(rest, than=samples) <= 0.2
+
+
+def test_its_runtime_counts_nobody_even_where_it_was_imported_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: told.append(True))
+    vad._session.__wrapped__()
+    assert told

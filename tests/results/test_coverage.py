@@ -16,7 +16,8 @@ HEARD = Heard(Recording("a", Path("a")), audio_s=100.0)
 
 def answer(index: int, speech: float | None, text: str = "word", **more: object) -> Hypothesis:
     start = 10.0 * index
-    return Hypothesis("a", index, start, start + 10, text, speech=speech, **more)  # type: ignore[arg-type]
+    stretches = None if speech is None else ((0.5, 0.5 + speech),)
+    return Hypothesis("a", index, start, start + 10, text, speech=stretches, **more)  # type: ignore[arg-type]
 
 
 def made(*answers: Hypothesis) -> Transcript:

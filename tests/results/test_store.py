@@ -36,7 +36,8 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 def test_a_line_comes_back_as_the_same_record() -> None:
-    for one in (record("grüß.wav", warnings=("x",)), failed()):
+    heard = (Span(0.0, 9.0, "one", ((0.1, 1.0), (3.5, 9.0))), Span(9.0, 9.5, "", ()))
+    for one in (record("grüß.wav", warnings=("x",)), failed(), record(segments=heard)):
         assert record_of(json.loads(line(one))) == one
 
 
