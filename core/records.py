@@ -32,6 +32,7 @@ class Recording:
         error: why it can already be given up (a missing path among good ones), else None.
         question: what the input manifest asks about it (sqa, chat), else None.
         row: the whole row of the input manifest, as it stands.
+        channel: which one alone is heard, from 1; None = what the run says of channels.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Recording:
     error: str | None = None
     question: str | None = None
     row: Json = field(default_factory=dict, hash=False, repr=False)
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ def run(
     prompt: opt.Prompt = None,
     segment: opt.Segment = None,
     chunk_length: opt.ChunkLength = None,
+    audio_track: opt.AudioTrack = "auto",
+    channels: opt.Channels = "mix",
     preset: opt.Preset = None,
     reduce: opt.Reduce = None,
     method: opt.Method = None,
@@ -78,6 +80,8 @@ def run(
         "prompt": prompt,
         "segment": segment,
         "chunk_length": chunk_length,
+        "audio_track": audio_track,
+        "channels": channels,
         "preset": preset,
         "reduce": reduce,
         "method": method,
@@ -145,11 +149,14 @@ def _work(
     inputs: Sequence[str], config: RunConfig, output: OutputConfig, cluster: Cluster | None
 ) -> int:
     from core.media.discover import discover
+    from core.media.split import by_channel
     from core.pinning import pinned
     from core.results.report import exit_code
     from core.shard import share
 
     found = discover(inputs, stdin=sys.stdin.buffer, null=output.null)
+    if config.channels == "split":
+        found = by_channel(found, config.audio_track)
     # paths from a pipe are used as they come; all else is counted first, for the bar and the names
     recordings = found if "-" in inputs and cluster is None else list(found)
     mine = share(recordings, output.shard)

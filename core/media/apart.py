@@ -16,16 +16,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import MediaError
-from ..records import Seconds, Waveform
+from ..records import Json, Seconds, Waveform
 from .blocks import one_line
 from .child import HEADER, STALL
 from .launch import launch
+from .listening import Listening
 
 PATIENCE: Seconds = 120.0
 PATIENCE_PER_MIB: Seconds = 10.0
@@ -36,7 +38,10 @@ _TOLD = 200
 
 
 def decode_apart(
-    path: Path, sample_rate: int = 16_000, warn: Callable[[str], None] | None = None
+    path: Path,
+    sample_rate: int = 16_000,
+    warn: Callable[[str], None] | None = None,
+    how: Listening | None = None,
 ) -> Iterator[Waveform]:
     """Yield the sound of a file as `decode` does, whatever the file does to the decoder.
 
@@ -44,6 +49,7 @@ def decode_apart(
         path: the file.
         sample_rate: Hz of the result.
         warn: called with one line about things that are odd but no loss.
+        how: which tracks and channels; None = the defaults.
 
     Yields:
         float32 arrays of shape (n,), n > 0.
@@ -53,16 +59,33 @@ def decode_apart(
             `STALL` seconds, or when all of it took longer than `PATIENCE` and `PATIENCE_PER_MIB`.
     """
     with _lent() as decoder:
-        yield from decoder.blocks(path, sample_rate, warn or (lambda text: None))
+        asked = _request(path, "sound", how or Listening(), sample_rate)
+        yield from decoder.blocks(path, asked, warn or (lambda text: None))
 
 
 def probe_apart(path: Path) -> Seconds | None:
     """Seconds that the file's header declares, as `decode.probe_duration` finds them; or None."""
     try:
         with _lent() as decoder:
-            return decoder.seconds(path)
+            return decoder.number(path, _request(path, "seconds", Listening()))
     except MediaError:
         return None
+
+
+def count_channels_apart(path: Path, how: Listening) -> int | None:
+    """Channels of the track that is heard of a file; None where it cannot be read."""
+    try:
+        with _lent() as decoder:
+            found = decoder.number(path, _request(path, "channels", how))
+    except MediaError:
+        return None
+    return None if found is None else int(found)
+
+
+def _request(path: Path, wanted: str, how: Listening, rate: int = 0) -> Json:
+    # as bytes: the process may have another locale
+    name = os.fsencode(os.path.abspath(path)).decode("latin-1")
+    return {"path": name, "wanted": wanted, "rate": rate, **asdict(how)}
 
 
 def start_ahead(number: int) -> None:
@@ -95,31 +118,29 @@ class _Decoder:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def blocks(self, path: Path, rate: int, warn: Callable[[str], None]) -> Iterator[Waveform]:
+    def blocks(self, path: Path, asked: Json, warn: Callable[[str], None]) -> Iterator[Waveform]:
         """The sound of one file; `idle` is False afterwards if the process is lost."""
-        for kind, content in self._answer(path, rate):
+        for kind, content in self._answer(path, asked):
             if kind == b"B":
                 block = np.frombuffer(bytearray(content), np.float32)  # one that may be changed
-                self._heard += len(block) / rate
+                self._heard += len(block) / asked["rate"]
                 yield block
             elif kind == b"W":
                 warn(content.decode())
 
-    def seconds(self, path: Path) -> Seconds | None:
-        """The length of one file by its header."""
-        *_, (_, content) = self._answer(path, None)
+    def number(self, path: Path, asked: Json) -> float | None:
+        """What was asked about one file."""
+        *_, (_, content) = self._answer(path, asked)
         return float(content) if content else None
 
-    def _answer(self, path: Path, rate: int | None) -> Iterator[tuple[bytes, bytes]]:
+    def _answer(self, path: Path, asked: Json) -> Iterator[tuple[bytes, bytes]]:
         """Messages about one file up to the last, which is no error."""
-        # as bytes: the process may have another locale
-        name = os.fsencode(os.path.abspath(path)).decode("latin-1")
         self.idle = False
         self._heard = 0.0
         self._said.clear()
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died while idle: seen when its answer is read
-            self._process.stdin.write(json.dumps({"path": name, "rate": rate}).encode() + b"\n")
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             self._process.stdin.flush()
         left = _patience(path)
         while True:

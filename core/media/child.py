@@ -1,10 +1,11 @@
 """The decoding process: asked on stdin for one file after another, answers on stdout.
 
-A request is a line of JSON: `path`, its bytes as Latin-1, and `rate`, or null where only the length
-is wanted. An answer is a run of messages, each a letter, four bytes of length and the content: `B`
-a block of float32 samples, `W` a remark, and one last, `D` done (with the seconds, if they were
-wanted), `E` an error of the file, `X` an error of the decoder. Before the first answer `L` names
-the limits that this system does not set. Ends with its stdin.
+A request is a line of JSON: `path`, its bytes as Latin-1, what is `wanted` of it (sound, seconds,
+channels), the `rate` of the sound, the `track` and the `channels` that are heard. An answer is a
+run of messages, each a letter, four bytes of length and the content: `B` a block of float32
+samples, `W` a remark, `A` a sign of life, and one last, `D` done (with the number that was wanted),
+`E` an error of the file, `X` an error of the decoder. Before the first answer `L` names the limits
+that this system does not set. Ends with its stdin.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import MediaError
 from ..records import Seconds
-from .decode import decode, probe_duration
+from .decode import count_channels, decode, probe_duration
+from .listening import Listening
 
 HEADER = Struct("<cI")
 _LIBRARIES = ("av", "soundfile", "soxr")  # imported before the first file comes
@@ -53,7 +55,7 @@ def serve() -> None:
         _send(out, b"L", ", ".join(unlimited).encode())
     for line in sys.stdin.buffer:
         asked = json.loads(line)
-        _answer(out, Path(os.fsdecode(asked["path"].encode("latin-1"))), asked["rate"])
+        _answer(out, Path(os.fsdecode(asked["path"].encode("latin-1"))), asked)
 
 
 def _confine() -> list[str]:
@@ -94,13 +96,14 @@ def _memory_ends() -> bool:
     return False
 
 
-def _answer(out: BinaryIO, path: Path, rate: int | None) -> None:
+def _answer(out: BinaryIO, path: Path, asked: dict[str, Any]) -> None:
     end, words = b"D", ""
+    how = Listening(asked["track"], asked["channels"])
     try:
-        if rate is None:
-            words = _seconds(path)
+        if asked["wanted"] == "sound":
+            _decode(out, path, asked["rate"], how)
         else:
-            _decode(out, path, rate)
+            words = _number(path, asked["wanted"], how)
     except MediaError as error:
         end, words = b"E", str(error)
     except MemoryError:
@@ -110,8 +113,12 @@ def _answer(out: BinaryIO, path: Path, rate: int | None) -> None:
     _send(out, end, words.encode("utf-8", "backslashreplace"))
 
 
-def _decode(out: BinaryIO, path: Path, rate: int) -> None:
-    blocks = decode(path, rate, lambda text: _send(out, b"W", text.encode()))
+def _decode(out: BinaryIO, path: Path, rate: int, how: Listening) -> None:
+    def tick() -> None:
+        _send(out, b"A", b"")
+        _set_alarm()
+
+    blocks = decode(path, rate, lambda text: _send(out, b"W", text.encode()), how, tick)
     while True:
         with _in_time():
             block = next(blocks, None)
@@ -120,21 +127,26 @@ def _decode(out: BinaryIO, path: Path, rate: int) -> None:
         _send(out, b"B", block.tobytes())
 
 
-def _seconds(path: Path) -> str:
+def _number(path: Path, wanted: str, how: Listening) -> str:
     with _in_time():
-        seconds = probe_duration(path)
-    return "" if seconds is None else repr(seconds)
+        found = probe_duration(path) if wanted == "seconds" else count_channels(path, how)
+    return "" if found is None else repr(found)
 
 
 @contextmanager
 def _in_time() -> Iterator[None]:
     """The system ends this process when it takes too long, even without a parent."""
-    alarm = getattr(signal, "alarm", lambda seconds: None)
-    alarm(int(STALL))
+    _set_alarm()
     try:
         yield
     finally:
-        alarm(0)
+        _set_alarm(0)
+
+
+def _set_alarm(seconds: Seconds | None = None) -> None:
+    """So many seconds from now, `STALL` by default; 0 = never."""
+    alarm = getattr(signal, "alarm", lambda seconds: None)
+    alarm(int(STALL if seconds is None else seconds))
 
 
 def _send(out: BinaryIO, kind: bytes, content: bytes) -> None:
