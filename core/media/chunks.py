@@ -6,6 +6,8 @@ A header's sizes are claims. A recorder that died leaves one that is older than 
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -16,6 +18,11 @@ _ENDLESS = 1 << 62  # no file is so large
 _LONGEST = 64  # bytes that a pattern may take
 _LARGEST_TAG = 1 << 24  # bytes
 _STRAY = 3  # bytes behind the last chunk that nobody misses
+_FEW = 4096  # bytes of samples, in which there are whole frames of any kind
+_BLOCK = 1 << 17  # bytes: larger ones are fetched anew from the system each time
+_ZEROS = bytes(_BLOCK)
+_TEXT = b"\t\n\r\f" + bytes(range(32, 127))
+_JUDGED = (64, 1 << 14)  # bytes that it takes to know text, and what is packed
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 _KNOWN = frozenset(
     b"LIST,id3 ,ID3 ,bext,cue ,fact,smpl,inst,iXML,axml,cart,PAD ,JUNK,junk,FLLR,acid,plst,adtl,"
@@ -24,6 +31,20 @@ _KNOWN = frozenset(
 )
 _NAME = re.compile(rb"[ -~]{4}")
 _WAVE_GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+
+
+class Begin(NamedTuple):
+    """How a file of some kind begins.
+
+    Attributes:
+        anchor: bytes that it has, which are searched for.
+        before: bytes before them.
+        pattern: all of it, up to `_LONGEST` bytes.
+    """
+
+    anchor: bytes
+    before: int
+    pattern: re.Pattern[bytes]
 
 
 class Layout(NamedTuple):
@@ -47,15 +68,17 @@ class Layout(NamedTuple):
     inclusive: bool
     data: bytes
     skip: int
-    again: re.Pattern[bytes]
+    again: Begin
 
 
-_WAV_AGAIN = re.compile(rb"(?:RIF[FX]|RF64|BW64)[\s\S]{4}WAVE[ -~]{4}")
+_WAV_AGAIN = Begin(b"WAVE", 8, re.compile(rb"(?:RIF[FX]|RF64|BW64)[\s\S]{4}WAVE[ -~]{4}"))
 _WAV = Layout(12, 4, "<I", 2, False, b"data", 0, _WAV_AGAIN)
-_AIFF_AGAIN = re.compile(rb"FORM[\s\S]{4}AIF[FC][ -~]{4}")
-_CAF_AGAIN = re.compile(rb"caff\x00[\x01\x02]\x00\x00desc\x00{4}")
-_W64_AGAIN = re.compile(rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb")
-_AU_AGAIN = re.compile(rb"\.snd\x00\x00[\s\S]{6}\x00{3}[\x01-\x1b]\x00[\x00-\x03][\s\S]{2}")
+_AIFF_AGAIN = Begin(b"FORM", 0, re.compile(rb"FORM[\s\S]{4}AIF[FC][ -~]{4}"))
+_CAF_AGAIN = Begin(b"caff", 0, re.compile(rb"caff\x00[\x01\x02]\x00\x00desc\x00{4}"))
+_W64_AGAIN = Begin(b"riff", 0, re.compile(rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb"))
+_AU_AGAIN = Begin(
+    b".snd", 0, re.compile(rb"\.snd\x00\x00[\s\S]{6}\x00{3}[\x01-\x1b]\x00[\x00-\x03][\s\S]{2}")
+)
 _LAYOUTS = {
     b"RIFF": _WAV,
     b"RF64": _WAV,
@@ -95,7 +118,7 @@ def samples_at(file: BinaryIO, head: int, size: int) -> Samples | None:
         start, claimed = struct.unpack(">II", _bytes(file, head + 4, 8).ljust(8, b"\0"))
         return Samples(head, head + start, _claimed_end(head + start, claimed), layout)
     large = None
-    for name, body, claimed in chunks(file, head + layout.header, size, layout):
+    for name, body, claimed in chunks(file, head, head + layout.header, size):
         if name == b"ds64":
             large = int.from_bytes(_bytes(file, body + 8, 8), "little")
         if name == layout.data:
@@ -114,8 +137,16 @@ def _claimed_end(body: int, claimed: int) -> int | None:
     return None if unknown else body + claimed
 
 
-def chunks(file: BinaryIO, at: int, size: int, layout: Layout) -> Iterator[tuple[bytes, int, int]]:
-    """(name, first byte of its content, size of that) of each chunk, as far as they make sense."""
+def chunks(file: BinaryIO, origin: int, at: int, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, first byte of its content, size of that) of each chunk, as far as they make sense.
+
+    Args:
+        file: in which a container begins at byte `origin`.
+        origin: of the container, whose chunks are aligned from there.
+        at: where the first of the chunks begins.
+        size: of the file.
+    """
+    layout = _LAYOUTS[_bytes(file, origin, 4)]
     head = layout.name + struct.calcsize(layout.size)
     while at + head <= size:
         found = _bytes(file, at, head)
@@ -125,11 +156,11 @@ def chunks(file: BinaryIO, at: int, size: int, layout: Layout) -> Iterator[tuple
         if not _NAME.match(name) or claimed < 0:
             return
         yield name, at + head, claimed
-        at = _padded(at + head + claimed, layout)
+        at = _padded(at + head + claimed, origin, layout)
 
 
-def _padded(at: int, layout: Layout) -> int:
-    return at + -at % layout.pad
+def _padded(at: int, origin: int, layout: Layout) -> int:
+    return at + (origin - at) % layout.pad
 
 
 def behind(file: BinaryIO, samples: Samples, size: int) -> int | Literal["sound", "nothing"]:
@@ -138,22 +169,25 @@ def behind(file: BinaryIO, samples: Samples, size: int) -> int | Literal["sound"
     `nothing` are chunks, tags, zeros and the end.
     """
     assert samples.end is not None
-    for at in {samples.end, _padded(samples.end, samples.layout)}:
-        found = _behind(file, at, size, samples.layout)
+    for at in {samples.end, _padded(samples.end, samples.head, samples.layout)}:
+        found = _behind(file, samples, at, size)
         if found != "sound":
             return found
-    return "nothing" if _is_padding(file, samples.end, size) else "sound"
+        if _is_padding(file, at, size):
+            return "nothing"
+    return "sound"
 
 
 def _behind(
-    file: BinaryIO, at: int, size: int, layout: Layout
+    file: BinaryIO, samples: Samples, at: int, size: int
 ) -> int | Literal["sound", "nothing"]:
     """The same for chunks that begin at a certain byte."""
+    layout = samples.layout
     strange = begun = False
     while at < size - _STRAY:
-        if layout.again.match(_bytes(file, at, _LONGEST)):
+        if layout.again.pattern.match(_bytes(file, at, _LONGEST)):
             return at
-        step = next(chunks(file, at, size, layout), None)
+        step = next(chunks(file, samples.head, at, size), None)
         if step is None:
             break
         name, body, claimed = step
@@ -161,7 +195,7 @@ def _behind(
             return "sound"
         strange = strange or name[:4] not in _KNOWN
         begun = True
-        at = _padded(body + claimed, layout)
+        at = _padded(body + claimed, samples.head, layout)
     reached = size - _STRAY <= at <= size + _STRAY
     return "nothing" if reached or (begun and not strange) else "sound"
 
@@ -169,7 +203,7 @@ def _behind(
 def _is_padding(file: BinaryIO, at: int, size: int) -> bool:
     if _bytes(file, at, 16).startswith(_TAGS) and size - at < _LARGEST_TAG:
         return True
-    return not any(block.strip(b"\0") for block in _blocks(file, at, size))
+    return all(block == _ZEROS[: len(block)] for _, block in _blocks(file, at, size))
 
 
 def another(file: BinaryIO, samples: Samples, start: int, size: int) -> int | None:
@@ -177,31 +211,39 @@ def another(file: BinaryIO, samples: Samples, start: int, size: int) -> int | No
     return next(matches(file, samples.layout.again, start, size), None)
 
 
-def matches(file: BinaryIO, pattern: re.Pattern[bytes], start: int, size: int) -> Iterator[int]:
-    """Where a pattern of up to `_LONGEST` bytes begins in bytes [start, size) of a file."""
-    held, at = b"", start
-    for block in _blocks(file, start, size):
+def matches(file: BinaryIO, begin: Begin, start: int, size: int) -> Iterator[int]:
+    """Where such a file begins in bytes [start, size) of a file, opened without a buffer."""
+    held, at = b"", start  # which is where `held` begins
+    for place, block in _blocks(file, start, size):
+        if place != at + len(held):
+            held, at = b"", place
         held += block
-        for found in pattern.finditer(held):
-            if found.start() < len(held) - _LONGEST or at + len(held) == size:
-                yield at + found.start()
+        last = at + len(held) >= size
+        # what begins so near the end may go on in the next block
+        most = len(held) - (0 if last else _LONGEST)
+        yield from (at + found for found in _places(held, begin) if found < most)
         keep = min(_LONGEST, len(held))
         at, held = at + len(held) - keep, held[len(held) - keep :]
+
+
+def _places(data: bytes, begin: Begin) -> Iterator[int]:
+    place = data.find(begin.anchor)
+    while place >= 0:
+        if place >= begin.before and begin.pattern.match(data, place - begin.before):
+            yield place - begin.before
+        place = data.find(begin.anchor, place + 1)
 
 
 def is_noise(file: BinaryIO, at: int, size: int) -> bool:
     """Whether bytes are text, or so evenly spread that they are packed or encrypted, no samples."""
     data = _bytes(file, at, min(1 << 16, size - at))
-    if all(byte in _TEXT for byte in data):
+    if len(data) >= _JUDGED[0] and not data[1:].strip(_TEXT):  # one byte may be there to align it
         return True
-    if len(data) < 1 << 14:
+    if len(data) < _JUDGED[1]:
         return False
     counts = [data.count(value) for value in range(256)]
     # of random bytes it is 1 within some hundredths; of loud 24-bit music ten times as much
     return sum((c - len(data) / 256) ** 2 for c in counts) / len(data) < 1.5
-
-
-_TEXT = frozenset(b"\t\n\r\f" + bytes(range(32, 127)))
 
 
 def _bytes(file: BinaryIO, at: int, count: int) -> bytes:
@@ -209,27 +251,55 @@ def _bytes(file: BinaryIO, at: int, count: int) -> bytes:
     return file.read(count)
 
 
-def _blocks(file: BinaryIO, at: int, size: int, block: int = 1 << 20) -> Iterator[bytes]:
-    while at < size and (data := _bytes(file, at, min(block, size - at))):
-        yield data
+def _blocks(file: BinaryIO, at: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Bytes [at, size) of a file, each block with its place, without the holes of a sparse one."""
+    while (at := _data_from(file, at, size)) < size:
+        data = _bytes(file, at, min(_BLOCK, size - at))
+        if not data:
+            return
+        yield at, data
         at += len(data)
+
+
+def _data_from(file: BinaryIO, at: int, size: int) -> int:
+    """The first byte from `at` on that is not in a hole, as far as the system tells."""
+    if not hasattr(os, "SEEK_DATA") or at >= size:
+        return at
+    try:
+        return os.lseek(file.fileno(), at, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else at  # a hole up to the end
+
+
+def short_of(file: BinaryIO, samples: Samples) -> bytes:
+    """The header of a file with few samples behind it, which a reader can take for whole.
+
+    libsndfile refuses a caf of unknown length.
+    """
+    size = min(samples.start - samples.head, _LARGEST_TAG)
+    head = bytearray(_bytes(file, samples.head, size))
+    at = head.rfind(samples.layout.data) + len(samples.layout.data)
+    if samples.layout.data == b"data" and samples.layout.size == ">Q":
+        head[at : at + 8] = struct.pack(">Q", samples.layout.skip + _FEW)
+    return bytes(head) + bytes(_FEW)
 
 
 def byte_order(file: BinaryIO, size: int) -> str:
     """`BIG` or `LITTLE`: how the samples of the file that begins at byte 0 are written."""
     head = _bytes(file, 0, 4)
     if head == b"FORM":  # the compressed kind has one that is none
-        comm = _body(file, _LAYOUTS[head], b"COMM", size)
+        comm = _body(file, b"COMM", size)
         return "LITTLE" if comm[18:22] == b"sowt" else "BIG"
     if head == b"caff":
-        flags = _body(file, _LAYOUTS[head], b"desc", size)[12:16]
+        flags = _body(file, b"desc", size)[12:16]
         return "LITTLE" if flags[-1:] and flags[-1] & 2 else "BIG"
     return "BIG" if head in (b"RIFX", b".snd") else "LITTLE"
 
 
-def _body(file: BinaryIO, layout: Layout, wanted: bytes, size: int) -> bytes:
+def _body(file: BinaryIO, wanted: bytes, size: int) -> bytes:
     """The first bytes of a chunk's content; none if it is not there."""
-    for name, body, _ in chunks(file, layout.header, size, layout):
+    layout = _LAYOUTS[_bytes(file, 0, 4)]
+    for name, body, _ in chunks(file, 0, layout.header, size):
         if name == wanted:
             return _bytes(file, body, 64)
         if name == layout.data:

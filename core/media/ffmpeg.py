@@ -78,8 +78,9 @@ def _look_again(part: Part, state: Progress) -> None:
             state.broken = state.broken or "the file ends inside a page"
         if state.kind == "matroska" and (state.late or state.short):
             state.cut = matroska.is_cut(file)
-            if state.short and matroska.is_whole(file):
-                state.declared = None  # nothing is missing: the header is wrong
+            state.whole = state.short and matroska.is_whole(file)
+        if state.kind == "flac" and state.short:
+            state.whole = claims.flac_ends_whole(file)
 
 
 def _check_only(container: Any) -> None:

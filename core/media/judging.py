@@ -40,6 +40,7 @@ class Progress:
         tail_errors: those with none behind them so far.
         broken: why reading stopped early.
         cut: bytes are missing that the container claims.
+        whole: its bytes show that nothing is missing, whatever the header says of its length.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Progress:
     tail_errors: int = 0
     broken: str = ""
     cut: bool = False
+    whole: bool = False
 
     def good_frame(self) -> None:
         """The errors so far were not the end."""
@@ -73,11 +75,15 @@ class Progress:
         return self.declared - end - (self.late if counted else 0.0)
 
     @property
-    def short(self) -> bool:
-        """Whether it ends before its header says, and its index does not know better."""
-        if self.listed and self.packets >= self.listed and not self.tail_errors:
-            return False
+    def early(self) -> bool:
+        """Whether it ends before its header says."""
         return self.missing > (_SHORT if self.alone else _SHORT_OF_ALL)
+
+    @property
+    def short(self) -> bool:
+        """Whether it does, and neither its index nor its bytes know better."""
+        all_there = self.listed and self.packets >= self.listed and not self.tail_errors
+        return self.early and not (self.whole or all_there)
 
     def verdict(self) -> str:
         """One line on what is missing; empty when all is well."""
@@ -107,4 +113,6 @@ class Progress:
         """One line on what is odd, but no loss that could be told from the file."""
         if self.gaps >= _WORTH_TELLING:
             return f"{self.gaps:.1f} s without sound data, filled with silence"
+        if self.early:
+            return f"ends at {self.position:.1f} s, its header says {self.declared:.1f} s"
         return f"{self.errors} unreadable frames passed over" if self.errors else ""

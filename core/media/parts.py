@@ -12,20 +12,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .chunks import MAGIC, Samples, another, behind, is_noise, matches, samples_at
+from .chunks import MAGIC, Begin, Samples, another, behind, is_noise, matches, samples_at
 from .matroska import EBML, segment_end
 from .part import Part
 
-_OGG_BEGIN = re.compile(rb"OggS\x00[\x02\x06]\x00{8}[\s\S]{4}\x00{4}")  # a stream's first page
+_OGG_BEGIN = Begin(
+    b"OggS\x00\x02", 0, re.compile(rb"OggS\x00\x02\x00{8}[\s\S]{4}\x00{4}")
+)  # a stream's first page
 _BEGIN = {
-    b"fLaC": re.compile(rb"fLaC[\x00\x80]\x00\x00\x22"),
-    b"0&\xb2u": re.compile(rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel"),  # wma
-    b"FLV\x01": re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}"),
-    b"#!AM": re.compile(rb"#!AMR(?:-WB)?(?:_MC1\.0)?\n"),
-    EBML: re.compile(rb"\x1aE\xdf\xa3[\s\S]{1,50}?\x42\x82[\x80-\x88](?:webm|matroska)"),
+    b"fLaC": Begin(b"fLaC", 0, re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")),
+    b"0&\xb2u": Begin(
+        b"0&\xb2u\x8ef\xcf\x11", 0, re.compile(rb"[\s\S]{8}\xa6\xd9\x00\xaa\x00b\xcel")
+    ),
+    b"FLV\x01": Begin(b"FLV\x01", 0, re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}")),
+    b"#!AM": Begin(b"#!AMR", 0, re.compile(rb"#!AMR(?:-WB)?(?:_MC1\.0)?\n")),
+    EBML: Begin(
+        EBML, 0, re.compile(rb"\x1aE\xdf\xa3[\s\S]{1,50}?\x42\x82[\x80-\x88](?:webm|matroska)")
+    ),
 }
 """First bytes, and what a file of that kind begins with wherever it does."""
-_WORTH_READING = 0.05  # seconds; less behind the claimed end is nobody's speech
 
 
 def parts_of(path: Path, warn: Callable[[str], None]) -> list[Part]:
@@ -36,7 +41,7 @@ def parts_of(path: Path, warn: Callable[[str], None]) -> list[Part]:
         warn: called with a line about bytes that are no sound.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         head = file.read(12)
         if head.startswith(MAGIC):
             return _of_chunks(path, file, size, warn)
@@ -101,6 +106,7 @@ def _of_chunks(path: Path, file: BinaryIO, size: int, warn: Callable[[str], None
     while at is not None:
         samples = samples_at(file, at, size)
         if samples is None:
+            found += [Part(path, at, size)] if found else []  # which will say what is wrong
             break
         end, on, following = _reach(file, samples, size, warn)
         found.append(Part(path, at, end, on))
@@ -115,6 +121,8 @@ def _reach(
     """Where a recording ends, whether that is more than its header says, where the next begins."""
     end = samples.end
     if end is None:
+        if behind(file, samples._replace(end=samples.start), size) == "nothing":
+            return size, False, None
         following = another(file, samples, samples.start, size)
         return following or size, True, following
     if end >= size:

@@ -10,12 +10,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from io import BytesIO
+from typing import TYPE_CHECKING
 
 from ..errors import MediaError
 from ..records import Seconds
 from .blocks import BLOCK_SECONDS, BLOCK_VALUES, NativeBlock, one_line
-from .chunks import byte_order, samples_at
+from .chunks import byte_order, samples_at, short_of
 from .part import Part
 
 if TYPE_CHECKING:
@@ -75,11 +76,16 @@ def _opened(part: Part) -> Iterator[SoundFile]:
             yield held.enter_context(soundfile.SoundFile(_native_name(part)))
             return
         file = held.enter_context(part.open())
-        headed = held.enter_context(soundfile.SoundFile(file))
-        if not part.on:
+        found = samples_at(file, 0, part.size()) if part.on else None
+        if found is None:
+            yield held.enter_context(soundfile.SoundFile(file))
+            return
+        headed = held.enter_context(soundfile.SoundFile(BytesIO(short_of(file, found))))
+        if not headed.subtype.startswith(_PLAIN):
             yield headed
             return
-        samples = held.enter_context(_samples(part, file).open())
+        rest = Part(part.path, part.start + found.start, part.start + part.size())
+        samples = held.enter_context(rest.open())
         yield held.enter_context(
             soundfile.SoundFile(
                 samples,
@@ -90,13 +96,6 @@ def _opened(part: Part) -> Iterator[SoundFile]:
                 format="RAW",
             )
         )
-
-
-def _samples(part: Part, file: BinaryIO) -> Part:
-    """From where the samples begin to the end of the part, whatever the header says."""
-    found = samples_at(file, 0, part.size())
-    start = 0 if found is None else found.start
-    return Part(part.path, part.start + start, part.start + part.size())
 
 
 def _native_name(part: Part) -> str | bytes:
