@@ -6,24 +6,18 @@ A header's sizes are claims. A recorder that died leaves one that is older than 
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, Literal, NamedTuple
 
+from .scanning import LONGEST, Begin, bytes_at, is_padding, matches
+
 _UNKNOWN = (range(1), range(0x7FFF_0000, 0x8000_0000), range(0xFFFF_0000, 0x1_0000_0000))
-_ENDLESS = 1 << 62  # no file is so large
-_LONGEST = 64  # bytes that a pattern may take
-_LARGEST_TAG = 1 << 24  # bytes
 _STRAY = 3  # bytes behind the last chunk that nobody misses
 _FEW = 4096  # bytes of samples, in which there are whole frames of any kind
-_BLOCK = 1 << 17  # bytes: larger ones are fetched anew from the system each time
-_ZEROS = bytes(_BLOCK)
-_TEXT = b"\t\n\r\f" + bytes(range(32, 127))
-_JUDGED = (64, 1 << 14)  # bytes that it takes to know text, and what is packed
-_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
+_LARGEST_HEADER = 1 << 24  # bytes
+_ENDLESS = 1 << 62  # no file is so large
 _KNOWN = frozenset(
     b"LIST,id3 ,ID3 ,bext,cue ,fact,smpl,inst,iXML,axml,cart,PAD ,JUNK,junk,FLLR,acid,plst,adtl,"
     b"PEAK,chna,minf,elm1,regn,umid,_PMX,DISP,wamd,guan,levl,r64m,afsp,MARK,COMT,INST,NAME,AUTH,"
@@ -31,20 +25,6 @@ _KNOWN = frozenset(
 )
 _NAME = re.compile(rb"[ -~]{4}")
 _WAVE_GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-
-
-class Begin(NamedTuple):
-    """How a file of some kind begins.
-
-    Attributes:
-        anchor: bytes that it has, which are searched for.
-        before: bytes before them.
-        pattern: all of it, up to `_LONGEST` bytes.
-    """
-
-    anchor: bytes
-    before: int
-    pattern: re.Pattern[bytes]
 
 
 class Layout(NamedTuple):
@@ -111,18 +91,18 @@ class Samples(NamedTuple):
 
 def samples_at(file: BinaryIO, head: int, size: int) -> Samples | None:
     """What the header at byte `head` says, in a file of `size` bytes; None if there is none."""
-    layout = _LAYOUTS.get(_bytes(file, head, 4))
+    layout = _LAYOUTS.get(bytes_at(file, head, 4))
     if layout is None:
         return None
     if layout.data == b".snd":
-        start, claimed = struct.unpack(">II", _bytes(file, head + 4, 8).ljust(8, b"\0"))
+        start, claimed = struct.unpack(">II", bytes_at(file, head + 4, 8).ljust(8, b"\0"))
         return Samples(head, head + start, _claimed_end(head + start, claimed), layout)
     large = None
     for name, body, claimed in chunks(file, head, head + layout.header, size):
         if name == b"ds64":
-            large = int.from_bytes(_bytes(file, body + 8, 8), "little")
+            large = int.from_bytes(bytes_at(file, body + 8, 8), "little")
         if name == layout.data:
-            shift = int.from_bytes(_bytes(file, body, 4)) if name == b"SSND" else 0
+            shift = int.from_bytes(bytes_at(file, body, 4)) if name == b"SSND" else 0
             start = body + layout.skip + shift
             if large is not None and claimed == 0xFFFF_FFFF:
                 end = start + large if 0 < large < _ENDLESS else None
@@ -146,10 +126,10 @@ def chunks(file: BinaryIO, origin: int, at: int, size: int) -> Iterator[tuple[by
         at: where the first of the chunks begins.
         size: of the file.
     """
-    layout = _LAYOUTS[_bytes(file, origin, 4)]
+    layout = _LAYOUTS[bytes_at(file, origin, 4)]
     head = layout.name + struct.calcsize(layout.size)
     while at + head <= size:
-        found = _bytes(file, at, head)
+        found = bytes_at(file, at, head)
         name = found[: layout.name]
         claimed = struct.unpack(layout.size, found[layout.name :])[0]
         claimed -= head if layout.inclusive else 0
@@ -173,7 +153,7 @@ def behind(file: BinaryIO, samples: Samples, size: int) -> int | Literal["sound"
         found = _behind(file, samples, at, size)
         if found != "sound":
             return found
-        if _is_padding(file, at, size):
+        if is_padding(file, at, size):
             return "nothing"
     return "sound"
 
@@ -185,7 +165,7 @@ def _behind(
     layout = samples.layout
     strange = begun = False
     while at < size - _STRAY:
-        if layout.again.pattern.match(_bytes(file, at, _LONGEST)):
+        if layout.again.pattern.match(bytes_at(file, at, LONGEST)):
             return at
         step = next(chunks(file, samples.head, at, size), None)
         if step is None:
@@ -200,75 +180,9 @@ def _behind(
     return "nothing" if reached or (begun and not strange) else "sound"
 
 
-def _is_padding(file: BinaryIO, at: int, size: int) -> bool:
-    if _bytes(file, at, 16).startswith(_TAGS) and size - at < _LARGEST_TAG:
-        return True
-    return all(block == _ZEROS[: len(block)] for _, block in _blocks(file, at, size))
-
-
 def another(file: BinaryIO, samples: Samples, start: int, size: int) -> int | None:
     """The first byte from `start` on at which another file of the same kind begins."""
     return next(matches(file, samples.layout.again, start, size), None)
-
-
-def matches(file: BinaryIO, begin: Begin, start: int, size: int) -> Iterator[int]:
-    """Where such a file begins in bytes [start, size) of a file, opened without a buffer."""
-    held, at = b"", start  # which is where `held` begins
-    for place, block in _blocks(file, start, size):
-        if place != at + len(held):
-            held, at = b"", place
-        held += block
-        last = at + len(held) >= size
-        # what begins so near the end may go on in the next block
-        most = len(held) - (0 if last else _LONGEST)
-        yield from (at + found for found in _places(held, begin) if found < most)
-        keep = min(_LONGEST, len(held))
-        at, held = at + len(held) - keep, held[len(held) - keep :]
-
-
-def _places(data: bytes, begin: Begin) -> Iterator[int]:
-    place = data.find(begin.anchor)
-    while place >= 0:
-        if place >= begin.before and begin.pattern.match(data, place - begin.before):
-            yield place - begin.before
-        place = data.find(begin.anchor, place + 1)
-
-
-def is_noise(file: BinaryIO, at: int, size: int) -> bool:
-    """Whether bytes are text, or so evenly spread that they are packed or encrypted, no samples."""
-    data = _bytes(file, at, min(1 << 16, size - at))
-    if len(data) >= _JUDGED[0] and not data[1:].strip(_TEXT):  # one byte may be there to align it
-        return True
-    if len(data) < _JUDGED[1]:
-        return False
-    counts = [data.count(value) for value in range(256)]
-    # of random bytes it is 1 within some hundredths; of loud 24-bit music ten times as much
-    return sum((c - len(data) / 256) ** 2 for c in counts) / len(data) < 1.5
-
-
-def _bytes(file: BinaryIO, at: int, count: int) -> bytes:
-    file.seek(at)
-    return file.read(count)
-
-
-def _blocks(file: BinaryIO, at: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """Bytes [at, size) of a file, each block with its place, without the holes of a sparse one."""
-    while (at := _data_from(file, at, size)) < size:
-        data = _bytes(file, at, min(_BLOCK, size - at))
-        if not data:
-            return
-        yield at, data
-        at += len(data)
-
-
-def _data_from(file: BinaryIO, at: int, size: int) -> int:
-    """The first byte from `at` on that is not in a hole, as far as the system tells."""
-    if not hasattr(os, "SEEK_DATA") or at >= size:
-        return at
-    try:
-        return os.lseek(file.fileno(), at, os.SEEK_DATA)
-    except OSError as error:
-        return size if error.errno == errno.ENXIO else at  # a hole up to the end
 
 
 def short_of(file: BinaryIO, samples: Samples) -> bytes:
@@ -276,8 +190,8 @@ def short_of(file: BinaryIO, samples: Samples) -> bytes:
 
     libsndfile refuses a caf of unknown length.
     """
-    size = min(samples.start - samples.head, _LARGEST_TAG)
-    head = bytearray(_bytes(file, samples.head, size))
+    size = min(samples.start - samples.head, _LARGEST_HEADER)
+    head = bytearray(bytes_at(file, samples.head, size))
     at = head.rfind(samples.layout.data) + len(samples.layout.data)
     if samples.layout.data == b"data" and samples.layout.size == ">Q":
         head[at : at + 8] = struct.pack(">Q", samples.layout.skip + _FEW)
@@ -286,7 +200,7 @@ def short_of(file: BinaryIO, samples: Samples) -> bytes:
 
 def byte_order(file: BinaryIO, size: int) -> str:
     """`BIG` or `LITTLE`: how the samples of the file that begins at byte 0 are written."""
-    head = _bytes(file, 0, 4)
+    head = bytes_at(file, 0, 4)
     if head == b"FORM":  # the compressed kind has one that is none
         comm = _body(file, b"COMM", size)
         return "LITTLE" if comm[18:22] == b"sowt" else "BIG"
@@ -298,10 +212,10 @@ def byte_order(file: BinaryIO, size: int) -> str:
 
 def _body(file: BinaryIO, wanted: bytes, size: int) -> bytes:
     """The first bytes of a chunk's content; none if it is not there."""
-    layout = _LAYOUTS[_bytes(file, 0, 4)]
+    layout = _LAYOUTS[bytes_at(file, 0, 4)]
     for name, body, _ in chunks(file, 0, layout.header, size):
         if name == wanted:
-            return _bytes(file, body, 64)
+            return bytes_at(file, body, 64)
         if name == layout.data:
             break
     return b""

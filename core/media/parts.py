@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .chunks import MAGIC, Begin, Samples, another, behind, is_noise, matches, samples_at
+from .chunks import MAGIC, Samples, another, behind, samples_at
 from .matroska import EBML, segment_end
 from .part import Part
+from .scanning import Begin, is_noise, matches, padding_from
 
 _OGG_BEGIN = Begin(
     b"OggS\x00\x02", 0, re.compile(rb"OggS\x00\x02\x00{8}[\s\S]{4}\x00{4}")
@@ -31,6 +32,9 @@ _BEGIN = {
     ),
 }
 """First bytes, and what a file of that kind begins with wherever it does."""
+_STREAMS = (b"OggS", b"#!AMR", b"\x0bw", b"G", b"\xff\xf1", b"\xff\xf9")
+"""First bytes of ogg, amr, ac3, mpeg-ts and aac, in which zeros and tags at the end look like
+damage: they have no index that says where the sound ends."""
 
 
 def parts_of(path: Path, warn: Callable[[str], None]) -> list[Part]:
@@ -46,9 +50,10 @@ def parts_of(path: Path, warn: Callable[[str], None]) -> list[Part]:
         if head.startswith(MAGIC):
             return _of_chunks(path, file, size, warn)
         starts = [0, *_later(file, head, size)]
-    ends = [*starts[1:], size]
+        last = padding_from(file, size) if head.startswith(_STREAMS) else size
+    ends = [*starts[1:], last]
     found = [Part(path, start, end) for start, end in zip(starts, ends, strict=True)]
-    return found if len(found) > 1 else [Part(path)]
+    return found if len(found) > 1 or last < size else [Part(path)]
 
 
 def _later(file: BinaryIO, head: bytes, size: int) -> Iterator[int]:
@@ -135,6 +140,7 @@ def _reach(
         warn(f"{size - end} bytes behind its sound are none, passed over")
         found = "nothing"
     if found == "nothing":
-        return size, False, None
+        # of a w64 libsndfile reads what follows, whatever it is
+        return (end, True, None) if samples.layout.inclusive else (size, False, None)
     following = another(file, samples, end, size)
     return following or size, True, following
