@@ -74,6 +74,7 @@ def transcribe(
         StartError: the model does not load.
     """
     from core.media.discover import discover
+    from core.media.split import by_channel
     from core.naming import settle
     from core.pinning import pinned
     from core.pipeline import run
@@ -83,7 +84,10 @@ def transcribe(
     folder = None if output_dir is None else Path(output_dir)
     output = resolve_output(folder, formats, shard, overwrite=overwrite)
     paths = [inputs] if isinstance(inputs, str | PathLike) else inputs
-    listed = list(discover([fspath(path) for path in paths]))
+    found_here = discover([fspath(path) for path in paths])
+    if config.channels == "split":
+        found_here = by_channel(found_here, config.audio_track)
+    listed = list(found_here)
     if output.output_dir is None:
         memory = MemorySink()
         recordings = list(settle(listed, memory, output.shard))

@@ -28,6 +28,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 """What `auto` comes to once the model is there."""
 ONE_PLACE = ("input", "once")
 """Schedules of which one place decides all."""
+_ONCE_THE_ONLY_WAY = {"quantize": None, "audio_track": "auto", "channels": "mix"}
+"""Settings that came later, with what was done before there was a choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class RunConfig:
         method_digest: of a method's own file, see `core.pinning`.
         max_memory: bytes to stay under, of the GPU or else of the process; None = what there is.
         quantize: 8bit | 4bit, the weights of the decoder's layers; None = as they are.
+        audio_track: of a file that has several: auto | all | a number from 1.
+        channels: mix | best | split | a number from 1; see `core.media.listening`.
         also: further tasks for the same recordings, which share what they can with this one; the
             settings of model and machine are the same in all.
     """
@@ -132,6 +136,8 @@ class RunConfig:
     method_digest: str | None = None
     max_memory: int | None = None
     quantize: str | None = None
+    audio_track: str = "auto"
+    channels: str = "mix"
     also: tuple[RunConfig, ...] = ()
 
     @property
@@ -188,8 +194,9 @@ class RunConfig:
             "also",
         )
         settings = {key: value for key, value in asdict(self).items() if key not in harmless}
-        if self.quantize is None:
-            del settings["quantize"]  # so that results from before there was a choice stay valid
+        for name, default in _ONCE_THE_ONLY_WAY.items():
+            if settings[name] == default:
+                del settings[name]  # so that results from before there was a choice stay valid
         if Path(self.model).is_dir():
             settings["model"] = str(Path(self.model).resolve())
         if self.method_digest is not None:

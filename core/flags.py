@@ -18,6 +18,7 @@ from presets import DEFAULT_BY_TASK, Preset, PresetError
 from .config import ASKING, AUTO, DEFAULT_MODEL, DTYPES, OutputConfig, RunConfig
 from .errors import UsageError
 from .languages import language_code
+from .listening_flags import audio_track, channels
 from .reduction_flags import REDUCTION_FLAGS, choice, reduction_config
 from .shard import Shard
 
@@ -61,6 +62,8 @@ class Flags(TypedDict, total=False):
     offline: bool | None
     hash: bool | None
     max_memory: int | str | None
+    audio_track: int | str | None
+    channels: int | str | None
 
 
 def resolve(**flags: Unpack[Flags]) -> RunConfig:
@@ -103,6 +106,8 @@ def resolve(**flags: Unpack[Flags]) -> RunConfig:
         hash=bool(said.get("hash", False)),
         max_memory=_bytes(said.get("max_memory")),
         quantize=_quantize(said.get("quantize")),
+        audio_track=audio_track(said.get("audio_track", "auto")),
+        channels=channels(said.get("channels", "mix"), said.get("audio_track")),
     )
 
 

@@ -39,6 +39,7 @@ class Recording:
         question: what the input manifest asks about it (sqa, chat), else None.
         row: the whole row of the input manifest, as it stands.
         offset, duration: the part of the file that the input manifest names, None = not said.
+        channel: which one alone is heard, from 1; None = what the run says of channels.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Recording:
     row: Json = field(default_factory=dict, hash=False, repr=False)
     offset: Seconds | None = None
     duration: Seconds | None = None
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

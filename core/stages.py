@@ -18,6 +18,7 @@ from .reading import WORKERS, Read
 from .records import Hypothesis, Recording, Seconds, Segment, Source, Waveform
 
 if TYPE_CHECKING:
+    from .media.listening import Listening
     from .media.segment import Cutting
     from .models.base import Facts, SpeechLM
 
@@ -88,13 +89,17 @@ class Rooms:
     def reader(self, config: RunConfig, model: SpeechLM) -> Read:
         """Decode at the model's rate, cut under its window, make its features."""
         from .engine.windows import hear, longest_prompt
+        from .media.listening import Listening
 
         whole = longest_prompt(model) if config.segment == "whole" else None
         cuttings: dict[Cutting, tuple[str, ...]] = {}
         for one in config.each:
             cutting = _cutting(one, model.facts, whole)
             cuttings[cutting] = (*cuttings.get(cutting, ()), one.task) if config.also else ()
-        return lambda recording, check: Pieces(recording, cuttings, check, partial(hear, model))
+        how = Listening(config.audio_track, config.channels)
+        return lambda recording, check: Pieces(
+            recording, cuttings, check, partial(hear, model), how
+        )
 
     def source(self, recording: Recording, hashed: bool) -> Source:
         """Size and time of the file, and its content when `hashed`."""
@@ -112,6 +117,7 @@ class Pieces:
         cuttings: the ways to cut, each with the tasks that want it; of equal rates.
         check: called at every block.
         hear: makes a segment's features.
+        how: which tracks and channels of it; a recording that names a channel is only that.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class Pieces:
         cuttings: Mapping[Cutting, tuple[str, ...]],
         check: Callable[[], None],
         hear: Hear,
+        how: Listening,
     ) -> None:
         """Open nothing yet."""
         from .media.apart import decode_apart
@@ -129,8 +136,10 @@ class Pieces:
         self._drawing = Stopwatch()
         self._notes: list[str] = []
         rate = next(iter(cuttings)).sample_rate
+        if recording.channel is not None:
+            how = replace(how, channels=str(recording.channel))
         part = recording.offset, recording.duration
-        blocks = decode_apart(recording.path, rate, self._notes.append, *part)
+        blocks = decode_apart(recording.path, rate, self._notes.append, *part, how)
         timed = _checked(self._decoding.timed(blocks), check)
         self._segmenters = [
             Segmenter((), recording.id, cutting, tasks) for cutting, tasks in cuttings.items()

@@ -211,6 +211,26 @@ ChunkLength = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+AudioTrack = Annotated[
+    str,
+    typer.Option(
+        "--audio-track",
+        metavar="auto|all|N",
+        help="Of files with several: auto (the default one; when that is silent, the one with"
+        " speech) | all (mixed) | its number from 1.",
+        rich_help_panel=WHAT,
+    ),
+]
+Channels = Annotated[
+    str,
+    typer.Option(
+        "--channels",
+        metavar="mix|best|split|N",
+        help="mix (their mean) | best (the one with most speech) | split (each a recording of its"
+        " own) | its number from 1.",
+        rich_help_panel=WHAT,
+    ),
+]
 Engine = Annotated[
     str,
     typer.Option(

@@ -34,6 +34,8 @@ def run(
     prompt: opt.Prompt = None,
     segment: opt.Segment = None,
     chunk_length: opt.ChunkLength = None,
+    audio_track: opt.AudioTrack = "auto",
+    channels: opt.Channels = "mix",
     preset: opt.Preset = None,
     reduce: opt.Reduce = None,
     method: opt.Method = None,
@@ -79,6 +81,8 @@ def run(
         "prompt": prompt,
         "segment": segment,
         "chunk_length": chunk_length,
+        "audio_track": audio_track,
+        "channels": channels,
         "preset": preset,
         "reduce": reduce,
         "method": method,
@@ -156,12 +160,15 @@ def _work(
 ) -> int:
     from core.media.discover import discover
     from core.media.existing import Existing
+    from core.media.split import by_channel
     from core.naming import settle
     from core.pinning import pinned
     from core.results.report import exit_code
 
     passed: list[str] = []
     found = discover(inputs, stdin=sys.stdin.buffer, null=output.null, passed=passed)
+    if config.channels == "split":
+        found = by_channel(found, config.audio_track)
     # paths from a pipe are used as they come; all else is counted first, for the bar and the names
     recordings = found if "-" in inputs and cluster is None else list(found)
     config = pinned(config)

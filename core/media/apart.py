@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ..records import Json, Seconds, Waveform
 from .blocks import one_line
 from .child import HEADER, STALL, TOO_LONG
 from .launch import launch
+from .listening import Listening
 from .watch import Watch
 
 PATIENCE: Seconds = 120.0
@@ -40,6 +42,7 @@ def decode_apart(
     warn: Callable[[str], None] | None = None,
     offset: Seconds | None = None,
     duration: Seconds | None = None,
+    how: Listening | None = None,
 ) -> Iterator[Waveform]:
     """Yield the sound of a file as `decode` does, whatever the file does to the decoder.
 
@@ -48,6 +51,7 @@ def decode_apart(
         sample_rate: Hz of the result.
         warn: called with one line about things that are odd but no loss.
         offset, duration: a part of it, see `part`; None = not said.
+        how: which tracks and channels; None = the defaults.
 
     Yields:
         float32 arrays of shape (n,), n > 0.
@@ -58,7 +62,8 @@ def decode_apart(
             time in which this process was stopped does not count.
     """
     with _lent() as decoder:
-        asked = {"rate": sample_rate, "offset": offset, "duration": duration}
+        asked = _request(path, "sound", how or Listening(), sample_rate)
+        asked |= {"offset": offset, "duration": duration}
         yield from decoder.blocks(path, asked, warn or (lambda text: None))
 
 
@@ -66,9 +71,25 @@ def probe_apart(path: Path) -> Seconds | None:
     """Seconds that the file's header declares, as `decode.probe_duration` finds them; or None."""
     try:
         with _lent() as decoder:
-            return decoder.seconds(path)
+            return decoder.number(path, _request(path, "seconds", Listening()))
     except MediaError:
         return None
+
+
+def count_channels_apart(path: Path, how: Listening) -> int | None:
+    """Channels of the track that is heard of a file; None where it cannot be read."""
+    try:
+        with _lent() as decoder:
+            found = decoder.number(path, _request(path, "channels", how))
+    except MediaError:
+        return None
+    return None if found is None else int(found)
+
+
+def _request(path: Path, wanted: str, how: Listening, rate: int = 0) -> Json:
+    # as bytes: the process may have another locale
+    name = os.fsencode(os.path.abspath(path)).decode("latin-1")
+    return {"path": name, "wanted": wanted, "rate": rate, **asdict(how)}
 
 
 def start_ahead(number: int) -> None:
@@ -112,21 +133,19 @@ class _Decoder:
             elif kind == b"W":
                 warn(content.decode())
 
-    def seconds(self, path: Path) -> Seconds | None:
-        """The length of one file by its header."""
-        *_, (_, content) = self._answer(path, {"rate": None})
+    def number(self, path: Path, asked: Json) -> float | None:
+        """What was asked about one file."""
+        *_, (_, content) = self._answer(path, asked)
         return float(content) if content else None
 
     def _answer(self, path: Path, asked: Json) -> Iterator[tuple[bytes, bytes]]:
         """Messages about one file up to the last, which is no error."""
-        # as bytes: the process may have another locale
-        name = os.fsencode(os.path.abspath(path)).decode("latin-1")
         self.idle = False
         self._heard = 0.0
         self._said.clear()
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died while idle: seen when its answer is read
-            self._process.stdin.write(json.dumps({"path": name, **asked}).encode() + b"\n")
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             self._process.stdin.flush()
         left = _patience(path)
         while True:

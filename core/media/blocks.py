@@ -9,22 +9,28 @@ import numpy.typing as npt
 
 from ..records import Waveform
 
-NativeBlock = tuple[int, Waveform]  # (Hz, mono samples of shape (n,))
+Planes = npt.NDArray[Any]  # (channels, n), as the codec delivers it
+NativeBlock = tuple[int, Planes]  # (Hz, samples)
+MonoBlock = tuple[int, Waveform]  # (Hz, samples of shape (n,))
 
 BLOCK_SECONDS = 10
 BLOCK_VALUES = 1 << 22  # samples x channels in one block: a damaged header must not fill the memory
 
 
-def mono(planes: npt.NDArray[Any]) -> Waveform:
+def mono(planes: Planes) -> Waveform:
     """Mean of channels of a (channels, n) array; integers are scaled to [-1, 1)."""
     mean: npt.NDArray[Any] = (
         planes[0] if len(planes) == 1 else planes.mean(axis=0, dtype=np.float32)
     )
-    if planes.dtype.kind == "u":
-        mean = (mean.astype(np.float32) - 128) / 128
-    elif planes.dtype.kind == "i":
-        mean = mean.astype(np.float32) / np.float32(2 ** (8 * planes.dtype.itemsize - 1))
-    return np.ascontiguousarray(mean, dtype=np.float32)
+    return np.ascontiguousarray(scaled(mean, planes.dtype))
+
+
+def scaled(samples: npt.NDArray[Any], kind: np.dtype[Any]) -> npt.NDArray[np.float32]:
+    """Samples as float32, those in the scale of an integer `kind` in [-1, 1)."""
+    floats: npt.NDArray[np.float32] = samples.astype(np.float32, copy=False)
+    if kind.kind == "u":
+        return (floats - np.float32(128)) / np.float32(128)
+    return floats / np.float32(2 ** (8 * kind.itemsize - 1)) if kind.kind == "i" else floats
 
 
 def one_line(error: Exception) -> str:

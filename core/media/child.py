@@ -1,11 +1,12 @@
 """The decoding process: asked on stdin for one file after another, answers on stdout.
 
-A request is a line of JSON: `path`, its bytes as Latin-1, `rate`, or null where only the length is
-wanted, and `offset` and `duration` of a part of it, or null. An answer is a run of messages, each a
-letter, four bytes of length and the content: `B` a block of float32 samples (none of them while it
-is on the way to a part), `W` a remark, and one last, `D` done (with the seconds, if they were
-wanted), `E` an error of the file, `X` an error of the decoder. Before the first answer `L` names
-the limits that this system does not set. Ends with its stdin.
+A request is a line of JSON: `path`, its bytes as Latin-1, what is `wanted` of it (sound, seconds,
+channels), the `rate` of the sound, the `track` and the `channels` that are heard, and `offset` and
+`duration` of a part of it, or null. An answer is a run of messages, each a letter, four bytes of
+length and the content: `B` a block of float32 samples (none of them while it is on the way to a
+part), `W` a remark, `A` a sign of life, and one last, `D` done (with the number that was wanted),
+`E` an error of the file, `X` an error of the decoder. Before the first answer `L` names the limits
+that this system does not set. Ends with its stdin.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
@@ -23,7 +23,8 @@ from typing import BinaryIO
 
 from ..errors import MediaError
 from ..records import Json, Seconds
-from .decode import decode, probe_duration
+from .decode import count_channels, decode, probe_duration
+from .listening import Listening
 from .part import part
 from .watch import Watch
 
@@ -103,11 +104,12 @@ def _memory_ends() -> bool:
 
 def _answer(out: BinaryIO, path: Path, asked: Json) -> None:
     end, words = b"D", ""
+    how = Listening(asked["track"], asked["channels"])
     try:
-        if asked["rate"] is None:
-            words = _seconds(path)
+        if asked["wanted"] == "sound":
+            _decode(out, path, asked, how)
         else:
-            _decode(out, path, asked)
+            words = _number(path, asked["wanted"], how)
     except MediaError as error:
         end, words = b"E", str(error)
     except MemoryError:
@@ -117,43 +119,59 @@ def _answer(out: BinaryIO, path: Path, asked: Json) -> None:
     _send(out, end, words.encode("utf-8", "backslashreplace"))
 
 
-def _decode(out: BinaryIO, path: Path, asked: Json) -> None:
+def _decode(out: BinaryIO, path: Path, asked: Json, how: Listening) -> None:
+    limit = _TimeLimit()
+
     def warn(text: str) -> None:
         _send(out, b"W", text.encode())
 
+    def tick() -> None:
+        _send(out, b"A", b"")
+        limit.anew()
+
     rate, offset, duration = asked["rate"], asked["offset"], asked["duration"]
-    blocks = decode(path, rate, warn)
+    blocks = decode(path, rate, warn, how, tick)
     if (offset, duration) != (None, None):
         blocks = part(blocks, rate, offset, duration, warn)
     while True:
-        with _in_time():
+        with limit:
             block = next(blocks, None)
         if block is None:
             return
         _send(out, b"B", block.tobytes())
 
 
-def _seconds(path: Path) -> str:
-    with _in_time():
-        seconds = probe_duration(path)
-    return "" if seconds is None else repr(seconds)
+def _number(path: Path, wanted: str, how: Listening) -> str:
+    with _TimeLimit():
+        found = probe_duration(path) if wanted == "seconds" else count_channels(path, how)
+    return "" if found is None else repr(found)
 
 
-@contextmanager
-def _in_time() -> Iterator[None]:
-    """This process ends when it takes too long, even without a parent.
+class _TimeLimit:
+    """While entered, this process ends when it takes too long, even without a parent.
 
     The system's alarm on the wall clock would go off after a pause. Its timer of processor time is
     for code that lets no other thread run.
     """
+
+    def __enter__(self) -> None:
+        self._watch = Watch(STALL, _end)
+        _set_timer(STALL)
+        self._watch.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._watch.__exit__(None, None, None)
+        _set_timer(0)
+
+    def anew(self) -> None:
+        """Count from here on: there was a sign of life."""
+        self._watch.anew()
+        _set_timer(STALL)
+
+
+def _set_timer(seconds: Seconds) -> None:
     timer = getattr(signal, "setitimer", lambda *_: None)
-    which = getattr(signal, "ITIMER_PROF", None)
-    timer(which, STALL)
-    try:
-        with Watch(STALL, _end):
-            yield
-    finally:
-        timer(which, 0)
+    timer(getattr(signal, "ITIMER_PROF", None), seconds)
 
 
 def _end() -> None:

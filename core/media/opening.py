@@ -10,13 +10,13 @@ import io
 import wave
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import MediaError
 from .blocks import one_line
+from .stretch import Part
 
 # Real recordings only: a live playlist reaches for the network and never comes back, pictures and
 # subtitles would pass for videos without sound.
@@ -31,8 +31,8 @@ _DISOBEDIENT = (
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """The `av.container.InputContainer` of a file.
+def opened(part: Part) -> Iterator[Any]:
+    """The `av.container.InputContainer` of a recording.
 
     Raises:
         MediaError: it is no recording, or this FFmpeg opens more than it is told to.
@@ -41,23 +41,25 @@ def opened(path: Path) -> Iterator[Any]:
 
     if not _obedient():
         raise MediaError(f"not opened: {_DISOBEDIENT}")
-    try:
-        # "file:" because FFmpeg takes "call:1.m4a" for a protocol
-        container = _open(f"file:{path}", "file", _FORMATS)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if b"ftyp" in _head(path, 12):  # mp4 and its kin keep their index at the end
-            raise MediaError("breaks off before its index (moov): copy it again") from None
-        raise MediaError(f"not a readable audio or video file ({one_line(error)})") from None
-    with container:
-        yield container
+    with ExitStack() as held:
+        try:
+            # "file:" because FFmpeg takes "call:1.m4a" for a protocol
+            file = f"file:{part.path}" if part.whole else held.enter_context(part.open())
+            more = {"ignore_length": "1"} if part.on else {}
+            container = _open(file, "file", _FORMATS, **more)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            if b"ftyp" in _head(part, 12):  # mp4 and its kin keep their index at the end
+                raise MediaError("breaks off before its index (moov): copy it again") from None
+            raise MediaError(f"not a readable audio or video file ({one_line(error)})") from None
+        yield held.enter_context(container)
 
 
-def _open(name: str, protocols: str, formats: str) -> Any:
+def _open(file: str | BinaryIO, protocols: str, formats: str, **more: str) -> Any:
     import av
 
     return av.open(
-        name,
-        options={"protocol_whitelist": protocols, "format_whitelist": formats},
+        file,
+        options={"protocol_whitelist": protocols, "format_whitelist": formats, **more},
         metadata_errors="replace",  # tags in some old code page are no reason to give up
     )
 
@@ -88,6 +90,6 @@ def _silence() -> str:
     return "data:audio/x-wav;base64," + b64encode(sound.getvalue()).decode()
 
 
-def _head(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
+def _head(part: Part, size: int) -> bytes:
+    with part.open() as file:
         return file.read(size)

@@ -30,8 +30,13 @@ class Watch:
         """Nothing counts before the context is entered."""
         self.spent: Seconds = 0.0
         self._limit, self._late = limit, late
+        self._from: Seconds = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._count, daemon=True)
+
+    def anew(self) -> None:
+        """Let the limit count from here on."""
+        self._from = self.spent
 
     def __enter__(self) -> Self:
         """Begin to count."""
@@ -49,8 +54,8 @@ class Watch:
         self._thread.join()
 
     def _count(self) -> None:
-        while self.spent < self._limit:
-            step = min(TICK, self._limit - self.spent)
+        while (left := self._from + self._limit - self.spent) > 0:
+            step = min(TICK, left)
             begun = time.monotonic()
             over = self._over.wait(step)
             self.spent += min(step, time.monotonic() - begun) if over else step

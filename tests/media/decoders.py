@@ -17,7 +17,7 @@ sys.path.append({root!r})
 import numpy as np
 from core.media import child
 
-def decode(path, rate, warn):
+def decode(path, rate, warn, how, tick):
     yield np.ones(rate, np.float32)
     if path.name == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -100,6 +100,22 @@ def _encode_sound(out: Any, stream: Any, samples: Samples, rate: int, first: int
     out.mux(stream.encode(None))
 
 
+def write_tracks(path: Path, *tracks: Samples, rate: int = 16_000) -> Path:
+    """Several audio tracks in one matroska or mp4 file."""
+    with av.open(str(path), "w") as out:
+        streams = [out.add_stream("aac", rate=rate, layout="mono") for _ in tracks]
+        for stream, samples in zip(streams, tracks, strict=True):
+            _encode_sound(out, stream, samples, rate, 0)
+    return path
+
+
+def speech(seconds: float, rate: int = 16_000, hertz: float = 440.0) -> Samples:
+    """A tone that comes and goes five times in two seconds, as syllables do."""
+    time = np.arange(round(seconds * rate)) / rate
+    loud = np.sin(2 * np.pi * 2.5 * time) > 0
+    return (tone(seconds, rate, hertz) * (0.01 + 0.99 * loud)).astype(np.float32)
+
+
 def cut(path: Path, share: float = 0.5) -> Path:
     """Keep the first part of a file's bytes."""
     data = path.read_bytes()

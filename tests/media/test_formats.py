@@ -86,11 +86,6 @@ def test_channels_are_averaged(kind: str, tmp_path: Path) -> None:
     assert rms(sound[1000:30_000]) == pytest.approx(0.3 / np.sqrt(2) / 8, rel=0.05)
 
 
-def test_opposite_channels_cancel(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.flac", np.stack([tone(1), -tone(1)], axis=1))
-    assert rms(sound_of(path)) < 1e-4
-
-
 @pytest.mark.parametrize("kind", ["wav", "m4a", "flac"])
 def test_blocks_are_small(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"a.{kind}", tone(25))
@@ -174,7 +169,8 @@ def test_files_put_together_are_read_as_one(tmp_path: Path) -> None:
 def test_a_rate_that_changes_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.wav", tone(1))
     native = [(8_000, tone(2, 8_000)), (44_100, tone(2, 44_100)), (16_000, tone(2))]
-    monkeypatch.setattr("core.media.decode.read_pcm", lambda path: iter(native))
+    blocks = [(rate, samples[None]) for rate, samples in native]
+    monkeypatch.setattr("core.media.decode.read_pcm", lambda part: iter(blocks))
     sound = sound_of(path)
     assert len(sound) == pytest.approx(6 * 16_000, abs=3)
     for second in (1, 3, 5):

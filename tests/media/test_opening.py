@@ -12,6 +12,7 @@ import pytest
 from core.errors import MediaError
 from core.media import opening
 from core.media.opening import opened
+from core.media.stretch import Part
 
 from .decoders import heard
 from .sounds import tone, write
@@ -68,9 +69,9 @@ def test_a_library_that_ignores_what_it_must_not_open_opens_nothing(
 
     opening._obedient.cache_clear()
     monkeypatch.setattr(av, "open", deaf)
-    with pytest.raises(MediaError, match=r"cannot be kept from.*pip install"), opened(path):
+    with pytest.raises(MediaError, match=r"cannot be kept from.*pip install"), opened(Part(path)):
         pass
     monkeypatch.undo()
     opening._obedient.cache_clear()
-    with opened(path) as container:
+    with opened(Part(path)) as container:
         assert container.format.name == "mp3"

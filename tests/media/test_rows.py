@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from core.errors import UsageError
 from core.media.discover import discover
 from core.media.manifest import read_manifest
-from core.results.writers import SideFiles
+from core.results.journal import Journal
+from core.results.side import SideFiles
 
 from .finding import errors, find, ids, make
 
@@ -213,7 +214,7 @@ def test_parts_of_files(here: Path) -> None:
         (None, None),
     ]
     assert {str(one.path) for one in found} == {"d/talk.wav", "d/v1.2/call"}
-    side = SideFiles(here, ["srt"])
+    side = SideFiles(here, ["srt"], Journal(here / "results.jsonl"))
     side.expect(one.id for one in found)
     assert len({side.path(one.id, "asr", "srt") for one in found}) == len(found)
 
