@@ -22,9 +22,9 @@ from .manifest import Entry, is_manifest, paths_from_stream, read_manifest
 # Containers that hold sound; a folder's other files are passed over. ".ts" is left out, because
 # folders of source code are full of it: name such a file itself.
 _EXTENSIONS = (
-    "3g2 3gp 3gpp aac ac3 aif aifc aiff amr ape asf au avi awb caf dts eac3 flac flv m2ts m4a m4b "
-    "m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mpga mts mxf oga ogg ogv opus qt rf64 snd spx tta voc "
-    "vob w64 wav wave weba webm wma wmv wv"
+    "3g2 3gp 3gpp aac ac3 aif aifc aiff amr ape asf au avi awb bwf caf dts eac3 flac flv gsm m2ts "
+    "m4a m4b m4v mka mkv mov mp2 mp3 mp4 mpeg mpg mpga mts mxf oga ogg ogv ogx opus qt ra rf64 snd "
+    "spx tta voc vob w64 wav wave weba webm wma wmv wv"
 )
 MEDIA_SUFFIXES = frozenset(f".{name}" for name in _EXTENSIONS.split())
 
