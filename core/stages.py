@@ -126,16 +126,18 @@ class Pieces:
         cuttings: Mapping[Cutting, tuple[str, ...]],
         check: Callable[[], None],
         hear: Hear,
-        how: Listening,
+        how: Listening | None = None,
     ) -> None:
         """Open nothing yet."""
         from .media.apart import decode_apart
+        from .media.listening import Listening
         from .media.segment import Segmenter, side_by_side
 
         self._decoding = Stopwatch()
         self._drawing = Stopwatch()
         self._notes: list[str] = []
         rate = next(iter(cuttings)).sample_rate
+        how = how or Listening()
         if recording.channel is not None:
             how = replace(how, channels=str(recording.channel))
         part = recording.offset, recording.duration

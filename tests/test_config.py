@@ -164,6 +164,11 @@ def test_start_layer_wins_and_must_exist() -> None:
         ({"segment": "words"}, "vad, fixed, whole"),
         ({"segment": "whole", "chunk_length": 20.0}, "leave out --chunk-length"),
         ({"quantize": "2bit"}, "8bit, 4bit"),
+        ({"audio_track": "first"}, "auto, all or a number from 1 up"),
+        ({"audio_track": 0}, "auto, all or a number from 1 up"),
+        ({"channels": "left"}, "mix, best, split or a number from 1 up"),
+        ({"channels": "-1"}, "mix, best, split or a number from 1 up"),
+        ({"channels": "split", "audio_track": "all"}, "leave out --audio-track all"),
         ({"max_memory": "much"}, "such as 8G"),
         ({"max_memory": "0G"}, "such as 8G"),
         ({"redcue": 0.3}, "settings are task"),
@@ -225,6 +230,10 @@ CHANGES: list[dict[str, Any]] = [
     {"max_new_tokens": 3},
     {"segment": "fixed"},
     {"chunk_length": 9.0},
+    {"audio_track": "all"},
+    {"audio_track": 2},
+    {"channels": "best"},
+    {"channels": "1"},
 ]
 
 
@@ -246,6 +255,19 @@ def test_the_hash_sees_what_changes_the_text(change: dict[str, Any]) -> None:
 )
 def test_the_hash_does_not_see_the_rest(same: dict[str, Any]) -> None:
     assert resolve(**same).settings_hash == resolve().settings_hash
+
+
+def test_results_from_before_there_was_a_choice_stay_valid() -> None:
+    plain = RunConfig(task="asr", reduction=ReductionConfig("none", None, 0.0, None, 0.0))
+    assert plain.settings_hash.startswith("cdaa90993c6599dc099f0bad7d051586")
+    same = resolve(audio_track="AUTO", channels="mix", quantize=None)
+    assert same.settings_hash == resolve().settings_hash
+
+
+def test_tracks_and_channels_have_names_or_numbers() -> None:
+    asked = resolve(audio_track=3, channels=" Best ")
+    assert (asked.audio_track, asked.channels) == ("3", "best")
+    assert (resolve().audio_track, resolve().channels) == ("auto", "mix")
 
 
 def test_every_field_is_in_the_hash_or_known_to_be_harmless() -> None:

@@ -142,7 +142,6 @@ class _Decoder:
         """Messages about one file up to the last, which is no error."""
         self.idle = False
         self._heard = 0.0
-        self._said.clear()
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it died while idle: seen when its answer is read
             self._process.stdin.write(json.dumps(asked).encode() + b"\n")
@@ -157,6 +156,7 @@ class _Decoder:
                 continue
             if kind in b"DEX":
                 self.idle = True
+                self._said.clear()  # not before the first: it may be dead already, and say why
                 _conclude(kind, content.decode())
             yield kind, content
             if kind == b"D":

@@ -29,7 +29,8 @@ def declared(part: Part, container: Any, stream: Any) -> tuple[Seconds | None, b
             return mp3_seconds(file, stream.rate), True
     if kind not in _DECLARING or part.on:
         return None, True
-    own = stream_end(container, stream)
+    # a matroska says it of all tracks together, whatever FFmpeg makes of that
+    own = None if kind == "matroska" else stream_end(container, stream)
     return own or container_end(container), own is not None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import MediaError
 from ..records import Seconds, Waveform
@@ -60,11 +61,8 @@ class Meter:
         return self._from_top(min(number, max(3, min(_LOUDEST, number // 20))))
 
     def quiet(self) -> float:
-        """dB that a fifth of all that is not digital silence stays under."""
-        sounding = self._counts.copy()
-        sounding[0] = 0
-        below = np.cumsum(sounding)
-        return float(np.searchsorted(below, max(1, 0.2 * below[-1])) + _LOWEST)
+        """dB that a fifth of it stays under."""
+        return _fifth(self._counts)
 
     def reached(self, decibel: float) -> Seconds:
         """Seconds that are as loud."""
@@ -72,11 +70,21 @@ class Meter:
 
     def spoken(self) -> Seconds:
         """Seconds that stand out from the recording's own quiet, as speech does."""
-        return self.reached(self.quiet() + _SPREAD)
+        sounding = self._counts.copy()
+        sounding[0] = 0  # digital silence
+        return self.reached(_fifth(sounding) + _SPREAD)
 
     def _from_top(self, number: int) -> float:
         above = np.cumsum(self._counts[::-1])
-        return float(_HIGHEST - 1 - np.searchsorted(above, max(1, number)))
+        at = np.searchsorted(above, [max(1, number)])[0]
+        return max(float(_LOWEST), float(_HIGHEST - 1 - at))
+
+
+def _fifth(counts: npt.NDArray[np.int64]) -> float:
+    """dB that the quietest fifth of the counted windows stays under."""
+    below = np.cumsum(counts)
+    fifth = np.searchsorted(below, [max(1.0, 0.2 * float(below[-1]))])
+    return float(_LOWEST + fifth[0])
 
 
 @dataclass(frozen=True, slots=True)
