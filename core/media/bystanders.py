@@ -10,6 +10,10 @@ import os
 import re
 from collections.abc import Callable
 
+from .rows import names_recordings
+
+_MARKS = b"\xff\xfe\xef\xbb\xbf"  # the bytes of byte-order marks
+_TABLES = (".csv", ".tsv")
 _UNFINISHED = frozenset({".part", ".partial", ".crdownload", ".download", ".opdownload", ".tmp"})
 """Of downloaders; their beginnings are those of sound."""
 
@@ -69,7 +73,9 @@ def lists_recordings(path: str, is_media: Callable[[str], bool]) -> bool:
         return True
     lines = [line.strip() for line in head.splitlines() if line.strip()]
     named = bool(lines) and all(is_media(os.fsdecode(line)) for line in lines)
-    return named or b"audio_filepath" in head
+    first = os.fsdecode(lines[0].lstrip(_MARKS)) if lines else ""
+    table = path.lower().endswith(_TABLES) and names_recordings(first)
+    return named or table or b"audio_filepath" in head
 
 
 def _is_sound(head: bytes) -> bool:

@@ -95,8 +95,7 @@ def table_rows(path: str, text: str) -> Iterator[Row]:
     """Columns under a header, one of them of paths; commas, semicolons, tabs or bars between."""
     text = re.sub(r"\Asep=.(?=\r?\n)", "", text)  # a word from one Excel to another
     head, _, _ = text.lstrip().partition("\n")
-    marks = (mark for mark in _DELIMITERS if "audio_filepath" in _columns(head.split(mark)))
-    between = next(marks, None)
+    between = _between(head)
     if between is None:
         known = ", ".join(_COLUMNS["audio_filepath"])
         raise UsageError(f"{path}: its first line names no column of recordings: {known}")
@@ -108,6 +107,17 @@ def table_rows(path: str, text: str) -> Iterator[Row]:
         if "audio_filepath" not in values:
             raise UsageError(f"{where}: this row names no recording")
         yield Row(where, values["audio_filepath"], values)
+
+
+def names_recordings(header: str) -> bool:
+    """Whether the first line of a table has a column of recordings."""
+    return _between(header) is not None
+
+
+def _between(header: str) -> str | None:
+    """What stands between the columns, where one of them is of recordings."""
+    marks = (mark for mark in _DELIMITERS if "audio_filepath" in _columns(header.split(mark)))
+    return next(marks, None)
 
 
 def playlist_rows(path: str, text: str) -> Iterator[Row]:

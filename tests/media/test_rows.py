@@ -128,8 +128,6 @@ def test_a_quote_in_a_table_swallows_nothing(here: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ("start,end,text\n1,2,three\n", "list.csv: its first line names no column of recordings"),
-        ("", "list.csv: its first line names no column of recordings"),
         ("path,text\n,three\n", "list.csv:2: this row names no recording"),
         ("path,offset\na.wav,soon\n", "list.csv:2: \"offset\" is 'soon'; expected seconds"),
     ],
@@ -140,6 +138,19 @@ def test_a_bad_table_is_named_before_anything_runs(table: str, complaint: str, h
     with pytest.raises(UsageError) as caught:
         discover(["a.wav", "list.csv"])
     assert str(caught.value).startswith(complaint)
+
+
+@pytest.mark.parametrize("table", ["start,end,text\n1,2,three\n", ""])
+def test_a_table_of_other_things_is_none_alone_and_passed_over_among_others(
+    table: str, here: Path
+) -> None:
+    make("a.wav")
+    Path("list.csv").write_text(table)
+    with pytest.raises(UsageError, match=r"^list.csv: its first line names no column"):
+        discover(["list.csv"])
+    passed: list[str] = []
+    assert [one.id for one in discover(["a.wav", "list.csv"], passed=passed)] == ["a.wav"]
+    assert passed == ["list.csv"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -216,7 +227,7 @@ def test_parts_of_files(here: Path) -> None:
     assert {str(one.path) for one in found} == {"d/talk.wav", "d/v1.2/call"}
     side = SideFiles(here, ["srt"], Journal(here / "results.jsonl"))
     side.expect(one.id for one in found)
-    assert len({side.path(one.id, "asr", "srt") for one in found}) == len(found)
+    assert len({side.place(one.id, "asr", "srt") for one in found}) == len(found)
 
 
 def test_the_length_of_the_file_in_each_row_is_no_part(here: Path) -> None:
