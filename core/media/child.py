@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
@@ -103,7 +104,7 @@ def _answer(out: BinaryIO, path: Path, asked: dict[str, Any]) -> None:
         if asked["wanted"] == "sound":
             _decode(out, path, asked["rate"], how)
         else:
-            words = _number(path, asked["wanted"], how)
+            words = _number(out, path, asked["wanted"], how)
     except MediaError as error:
         end, words = b"E", str(error)
     except MemoryError:
@@ -114,11 +115,10 @@ def _answer(out: BinaryIO, path: Path, asked: dict[str, Any]) -> None:
 
 
 def _decode(out: BinaryIO, path: Path, rate: int, how: Listening) -> None:
-    def tick() -> None:
-        _send(out, b"A", b"")
-        _set_alarm()
+    def warn(text: str) -> None:
+        _send(out, b"W", text.encode())
 
-    blocks = decode(path, rate, lambda text: _send(out, b"W", text.encode()), how, tick)
+    blocks = decode(path, rate, warn, how, partial(_tick, out))
     while True:
         with _in_time():
             block = next(blocks, None)
@@ -127,10 +127,18 @@ def _decode(out: BinaryIO, path: Path, rate: int, how: Listening) -> None:
         _send(out, b"B", block.tobytes())
 
 
-def _number(path: Path, wanted: str, how: Listening) -> str:
+def _number(out: BinaryIO, path: Path, wanted: str, how: Listening) -> str:
+    tick = partial(_tick, out)
     with _in_time():
-        found = probe_duration(path) if wanted == "seconds" else count_channels(path, how)
+        seconds = wanted == "seconds"
+        found = probe_duration(path, tick) if seconds else count_channels(path, how, tick)
     return "" if found is None else repr(found)
+
+
+def _tick(out: BinaryIO) -> None:
+    """It takes long, and goes on."""
+    _send(out, b"A", b"")
+    _set_alarm()
 
 
 @contextmanager

@@ -26,6 +26,10 @@ def decode(path, rate, warn, how, tick):
         os.abort()
     if path.name == "hang":
         time.sleep(600)
+    if path.name == "think":
+        for _ in range(8):
+            time.sleep(0.4)
+            tick()
     if path.name == "eat":
         bytearray(8 << 30)
     if path.name == "chat":
