@@ -1,7 +1,7 @@
 """Hostile files through the whole run: does one of them crash it, hang it or fill the memory?
 
 `python -m benchmarks.fuzz [--files 2000] [--seed 0]` writes a folder of recordings whose headers
-are mutated (eight containers by turns) or lie about their length (10^12 samples in a kilobyte),
+are mutated (twelve containers by turns) or lie about their length (10^12 samples in a kilobyte),
 and runs over it with real discovery, decoding, cutting and storing; only the model is left out.
 Ends in one JSON line; the exit code is 1 if a file has no record.
 """

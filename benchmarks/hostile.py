@@ -1,4 +1,4 @@
-"""Recordings made to hurt a decoder: mutated headers of eight containers, and headers that lie."""
+"""Recordings made to hurt a decoder: mutated headers of twelve containers, and headers that lie."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import numpy as np
 
 from tests.media.sounds import AV_FORMATS, Samples, tone, write, write_av
 
-CONTAINERS = ("wav", "aiff", "flac", "mp3", "ogg", "m4a", "mkv", "avi")
+CONTAINERS = (
+    *("wav", "aiff", "flac", "mp3", "ogg", "m4a", "mkv", "avi"),
+    *("w64", "caf", "webm", "aac"),
+)
 HEADER = 1024
 """Bytes at a file's beginning that most mutations hit; an m4a is hit all over, its index is last"""
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 10**12)

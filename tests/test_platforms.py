@@ -54,7 +54,8 @@ def test_a_run_does_without_what_windows_lacks() -> None:
 
 
 def test_a_decoder_does_without_what_windows_lacks() -> None:
-    asked = json.dumps({"path": str(SOUND), "rate": 16_000})
+    part = {"track": "auto", "channels": "mix", "offset": None, "duration": None}
+    asked = json.dumps({"path": str(SOUND), "wanted": "sound", "rate": 16_000, **part})
     done = like_windows("serve", input=f"{asked}\n".encode())
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout[-5:] == b"D\0\0\0\0"

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from struct import Struct
@@ -109,7 +110,7 @@ def _answer(out: BinaryIO, path: Path, asked: Json) -> None:
         if asked["wanted"] == "sound":
             _decode(out, path, asked, how)
         else:
-            words = _number(path, asked["wanted"], how)
+            words = _number(out, path, asked["wanted"], how)
     except MediaError as error:
         end, words = b"E", str(error)
     except MemoryError:
@@ -120,17 +121,12 @@ def _answer(out: BinaryIO, path: Path, asked: Json) -> None:
 
 
 def _decode(out: BinaryIO, path: Path, asked: Json, how: Listening) -> None:
-    limit = _TimeLimit()
-
     def warn(text: str) -> None:
         _send(out, b"W", text.encode())
 
-    def tick() -> None:
-        _send(out, b"A", b"")
-        limit.anew()
-
+    limit = _TimeLimit()
     rate, offset, duration = asked["rate"], asked["offset"], asked["duration"]
-    blocks = decode(path, rate, warn, how, tick)
+    blocks = decode(path, rate, warn, how, partial(_tick, out, limit))
     if (offset, duration) != (None, None):
         blocks = part(blocks, rate, offset, duration, warn)
     while True:
@@ -141,10 +137,19 @@ def _decode(out: BinaryIO, path: Path, asked: Json, how: Listening) -> None:
         _send(out, b"B", block.tobytes())
 
 
-def _number(path: Path, wanted: str, how: Listening) -> str:
-    with _TimeLimit():
-        found = probe_duration(path) if wanted == "seconds" else count_channels(path, how)
+def _number(out: BinaryIO, path: Path, wanted: str, how: Listening) -> str:
+    limit = _TimeLimit()
+    tick = partial(_tick, out, limit)
+    with limit:
+        seconds = wanted == "seconds"
+        found = probe_duration(path, tick) if seconds else count_channels(path, how, tick)
     return "" if found is None else repr(found)
+
+
+def _tick(out: BinaryIO, limit: _TimeLimit) -> None:
+    """It takes long, and goes on."""
+    _send(out, b"A", b"")
+    limit.anew()
 
 
 class _TimeLimit:

@@ -186,15 +186,17 @@ def another(file: BinaryIO, samples: Samples, start: int, size: int) -> int | No
 
 
 def short_of(file: BinaryIO, samples: Samples) -> bytes:
-    """The header of a file with few samples behind it, which a reader can take for whole.
+    """The header of a file with few samples behind it, and a size that says so.
 
-    libsndfile refuses a caf of unknown length.
+    libsndfile refuses sizes that are unknown or absurd in some containers.
     """
-    size = min(samples.start - samples.head, _LARGEST_HEADER)
+    layout, size = samples.layout, min(samples.start - samples.head, _LARGEST_HEADER)
     head = bytearray(bytes_at(file, samples.head, size))
-    at = head.rfind(samples.layout.data) + len(samples.layout.data)
-    if samples.layout.data == b"data" and samples.layout.size == ">Q":
-        head[at : at + 8] = struct.pack(">Q", samples.layout.skip + _FEW)
+    if not head.startswith((b"RF64", b"BW64")):  # which have it elsewhere
+        at = 8 if layout.data == b".snd" else head.rfind(layout.data) + layout.name
+        width = struct.calcsize(layout.size)
+        more = layout.name + width if layout.inclusive else layout.skip
+        head[at : at + width] = struct.pack(layout.size, more + _FEW)
     return bytes(head) + bytes(_FEW)
 
 

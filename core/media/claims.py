@@ -14,7 +14,6 @@ from .stretch import Part
 
 # Only these say in their header how long they are; elsewhere FFmpeg guesses from bit rate and size.
 _DECLARING = frozenset({"mov", "matroska", "flac", "wav"})
-_LARGEST_FRAME = 1 << 17  # bytes of a flac
 _PADDED_BY = (b"LAME", b"Lavf", b"Lavc")
 
 
@@ -98,32 +97,3 @@ def ogg_is_cut(file: BinaryIO) -> bool:
     if len(page) < 27:  # byte 26 counts the segments, whose sizes follow
         return True
     return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
-
-
-def flac_ends_whole(file: BinaryIO) -> bool:
-    """Whether a flac ends with a frame whose checksum is right: split, and not cut off."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - _LARGEST_FRAME))
-    tail = file.read()
-    at = len(tail)
-    while (at := tail.rfind(b"\xff", 0, at)) >= 0:
-        if tail[at + 1 : at + 2] in (b"\xf8", b"\xf9") and not _flac_sum(tail[at:]):
-            return True
-    return False
-
-
-def _flac_sum(frame: bytes) -> int:
-    """The checksum of a frame, 0 where it agrees with the one that the frame ends with."""
-    total = 0
-    for byte in frame:
-        total = (total << 8 & 0xFFFF) ^ _FLAC_SUMS[total >> 8 ^ byte]
-    return total
-
-
-def _flac_sum_of(byte: int) -> int:
-    total = byte << 8
-    for _ in range(8):
-        total = (total << 1 ^ 0x8005 if total & 0x8000 else total << 1) & 0xFFFF
-    return total
-
-
-_FLAC_SUMS = [_flac_sum_of(byte) for byte in range(256)]

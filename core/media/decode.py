@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import MediaError
 from ..records import Seconds, Waveform
-from .blocks import MonoBlock, NativeBlock
+from .blocks import MonoBlock, NativeBlock, one_line
 from .channels import mixed
 from .chunks import MAGIC
 from .ffmpeg import SeveralTracks, av_duration, no_track, read_av
@@ -32,6 +32,7 @@ _PLAUSIBLE_RATES = range(1_000, 1_000_001)
 _SECONDS_PER_BYTE, _SECONDS_FREE, _LONGEST = 0.5, 3600.0, 100 * 3600.0
 
 Warn = Callable[[str], None]
+Tick = Callable[[], None]
 
 
 def decode(
@@ -39,7 +40,7 @@ def decode(
     sample_rate: int = 16_000,
     warn: Warn | None = None,
     how: Listening | None = None,
-    tick: Callable[[], None] = lambda: None,
+    tick: Tick = lambda: None,
 ) -> Iterator[Waveform]:
     """Yield the sound of a file as mono blocks of about ten seconds.
 
@@ -54,7 +55,7 @@ def decode(
         warn: called with one line about things that are odd but no loss (a hole without sound),
             that were put right, or that were left out.
         how: which tracks and channels; None = the defaults.
-        tick: called while sound is heard that is handed out later.
+        tick: called while it is at work and has nothing to hand out yet.
 
     Yields:
         float32 arrays of shape (n,), n > 0, nominally in [-1, 1].
@@ -65,7 +66,7 @@ def decode(
             Beyond 100 hours, or half a second a byte and an hour more, a file breaks off.
     """
     warn, how = warn or _ignore, how or Listening()
-    file = _File(path, sample_rate, how.channels, tick, _opened(path, warn))
+    file = _File(path, sample_rate, how.channels, tick, _opened(path, warn, tick))
     if how.track.isdecimal():
         yield from file.heard(int(how.track), warn)
         return
@@ -78,23 +79,23 @@ def decode(
             yield from file.heard(file.speaking(found, warn), warn)
 
 
-def count_channels(path: Path, how: Listening) -> int:
-    """Channels of the track that is heard of a file.
+def count_channels(path: Path, how: Listening, tick: Tick = lambda: None) -> int:
+    """Channels of the track that is heard of a file; `tick` as for `decode`.
 
     Raises:
         MediaError: nothing can be read.
     """
-    file = _File(path, 0, "mix", lambda: None, _opened(path, _ignore))
+    file = _File(path, 0, "mix", tick, _opened(path, _ignore, tick))
     try:
         return file.width(int(how.track) if how.track.isdecimal() else None)
     except SeveralTracks as found:
         return file.width(file.speaking(found, _ignore))
 
 
-def probe_duration(path: Path) -> Seconds | None:
+def probe_duration(path: Path, tick: Tick = lambda: None) -> Seconds | None:
     """Seconds that the file's header declares or lets estimate; None if it is silent on that."""
     try:
-        found = [_duration(part) for part in _opened(path, _ignore)]
+        found = [_duration(part) for part in _opened(path, _ignore, tick)]
     except MediaError:
         return None
     known = [seconds for seconds in found if seconds is not None]
@@ -121,7 +122,7 @@ class _File:
     path: Path
     rate: int
     channels: str
-    tick: Callable[[], None]
+    tick: Tick
     parts: Sequence[Part]
 
     def heard(self, track: int | None, warn: Warn) -> Iterator[Waveform]:
@@ -171,6 +172,8 @@ class _File:
                     yield rate, planes
             except MediaError as error:
                 errors.append(error)
+            except OSError as error:
+                errors.append(MediaError(f"cannot be read: {one_line(error)}"))
         if errors:
             raise errors[0]
 
@@ -199,7 +202,7 @@ def _plausible_seconds(path: Path) -> Seconds:
         return _LONGEST
 
 
-def _opened(path: Path, warn: Warn) -> list[Part]:
+def _opened(path: Path, warn: Warn, tick: Tick) -> list[Part]:
     """The recordings in a file that can be opened at all."""
     try:
         # a pipe or device would block or never end, so it is refused before it is opened
@@ -209,7 +212,7 @@ def _opened(path: Path, warn: Warn) -> list[Part]:
             raise MediaError("not a regular file (a pipe or device); save it to a file first")
         if not path.stat().st_size:
             raise MediaError("an empty file")
-        return parts_of(path, warn)
+        return parts_of(path, warn, tick)
     except FileNotFoundError:
         raise MediaError("no such file") from None
     except PermissionError:

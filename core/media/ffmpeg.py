@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import MediaError
 from ..records import Seconds
-from . import claims, matroska
+from . import claims, flac, matroska
 from .blocks import NativeBlock, one_line
 from .frames import Unpacker, join, silence
 from .judging import GAP, Progress
@@ -64,23 +64,24 @@ def read_av(
         state.declared, state.alone = claims.declared(part, container, stream)
         state.late, state.listed = claims.started(container), stream.frames
         yield from join(_in_time(_frames(container, stream, state), container, state))
-    _look_again(part, state)
+    _look_again(part, state, stream.rate)
     if verdict := state.verdict():
         raise MediaError(verdict)
     if warn is not None and (remark := state.remark()):
         warn(remark)
 
 
-def _look_again(part: Part, state: Progress) -> None:
+def _look_again(part: Part, state: Progress, rate: int) -> None:
     """Ask the bytes about what time stamps leave open."""
     with part.open() as file:
         if state.kind == "ogg" and claims.ogg_is_cut(file):
             state.broken = state.broken or "the file ends inside a page"
-        if state.kind == "matroska" and (state.late or state.short):
-            state.cut = matroska.is_cut(file)
-            state.whole = state.short and matroska.is_whole(file)
+        if state.kind == "matroska" and state.short:
+            state.whole = matroska.is_whole(file)
         if state.kind == "flac" and state.short:
-            state.whole = claims.flac_ends_whole(file)
+            first = flac.first_sample(file)
+            begins = first is not None and abs(first / rate - state.late) <= GAP
+            state.whole = begins and flac.ends_whole(file)
 
 
 def _check_only(container: Any) -> None:

@@ -11,14 +11,13 @@ GAP = 0.1
 # Seconds by which a declared length may exceed the real one (priming, rounding): the track's own
 # length, and the container's, which other tracks have a part in.
 _SHORT, _SHORT_OF_ALL = 0.2, 0.5
+_SHORT_MP3 = 0.1  # whose encoder says how much it padded: a frame more or less
 _UNKNOWN = float("inf")
 _WORTH_TELLING = 0.5  # seconds of holes in all
 # Cut out of something longer, these begin with frames that lean on lost ones.
 _RAW_STREAMS = frozenset({"mp3", "aac", "mpegts"})
 # Here a hole in the time stamps is damage: others (webm, opus of calls) leave out silence.
 _GAPLESS = frozenset({("ogg", "vorbis"), ("ogg", "flac"), ("flac", "flac")})
-# Here a part of something longer may count its end from the beginning of the whole.
-_COUNTS_ON = frozenset({"matroska", "flac"})
 
 
 @dataclass
@@ -39,7 +38,6 @@ class Progress:
         errors: undecodable packets with good ones behind them.
         tail_errors: those with none behind them so far.
         broken: why reading stopped early.
-        cut: bytes are missing that the container claims.
         whole: its bytes show that nothing is missing, whatever the header says of its length.
     """
 
@@ -56,7 +54,6 @@ class Progress:
     errors: int = 0
     tail_errors: int = 0
     broken: str = ""
-    cut: bool = False
     whole: bool = False
 
     def good_frame(self) -> None:
@@ -71,13 +68,13 @@ class Progress:
         if self.declared is None:
             return -_UNKNOWN
         end = self.position if self.alone else max(self.position, self.reached)
-        counted = self.kind in _COUNTS_ON and not self.cut
-        return self.declared - end - (self.late if counted else 0.0)
+        return self.declared - end
 
     @property
     def early(self) -> bool:
         """Whether it ends before its header says."""
-        return self.missing > (_SHORT if self.alone else _SHORT_OF_ALL)
+        own = _SHORT_MP3 if self.kind == "mp3" else _SHORT
+        return self.missing > (own if self.alone else _SHORT_OF_ALL)
 
     @property
     def short(self) -> bool:
@@ -113,6 +110,7 @@ class Progress:
         """One line on what is odd, but no loss that could be told from the file."""
         if self.gaps >= _WORTH_TELLING:
             return f"{self.gaps:.1f} s without sound data, filled with silence"
-        if self.early:
+        # a part of something longer may count its end from the beginning of the whole
+        if self.missing - self.late > _SHORT_OF_ALL:
             return f"ends at {self.position:.1f} s, its header says {self.declared:.1f} s"
         return f"{self.errors} unreadable frames passed over" if self.errors else ""

@@ -29,7 +29,7 @@ _SCALES = (15, 23, 31)  # bits, without the sign
 _OFTEN = 0.05  # of what is heard: a few broken samples are no scale
 _LOUD_POWER = 10 ** (_IMPOSSIBLE / 10)
 _ABSURD = 1e6  # samples beyond this are damage, not sound; they would poison the filter
-_HELD: Seconds = 60.0  # kept while it is not decided; what is longer is read again
+_HELD = 1 << 22  # samples kept while it is not decided; what is longer is read again
 
 
 class Meter:
@@ -185,7 +185,7 @@ class _Ahead:
         self.meter = Meter()
         self.normal = self.dropped = False
         self._held: list[MonoBlock] = []
-        self._seconds = 0.0
+        self._samples = 0
         self._error: MediaError | None = None
 
     def listen(self, tick: Callable[[], None]) -> None:
@@ -203,8 +203,8 @@ class _Ahead:
             self._error = caught
 
     def _keep(self, rate: int, block: Waveform) -> None:
-        self._seconds += len(block) / rate
-        self.dropped = self._seconds > _HELD
+        self._samples += len(block)
+        self.dropped = self._samples > _HELD
         self._held = [] if self.dropped else [*self._held, (rate, block)]
 
     def all(self, warn: Callable[[str], None]) -> Iterator[MonoBlock]:

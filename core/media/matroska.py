@@ -29,18 +29,11 @@ def segment_end(file: BinaryIO) -> int | None:
     return None if found is None else found[1]
 
 
-def is_cut(file: BinaryIO) -> bool:
-    """Whether the segment claims more bytes than there are."""
-    end = segment_end(file)
-    return end is not None and end > file.seek(0, os.SEEK_END)
-
-
 def is_whole(file: BinaryIO) -> bool:
     """Whether the segment is all there, and so is each of its elements down to single blocks."""
     found = _segment(file)
-    if found is None or is_cut(file):
-        return False
-    return _is_row(file, *found, _IN_SEGMENT)
+    there = found is not None and found[1] <= file.seek(0, os.SEEK_END)
+    return found is not None and there and _is_row(file, *found, _IN_SEGMENT)
 
 
 def _is_row(file: BinaryIO, start: int, end: int, names: set[bytes]) -> bool:

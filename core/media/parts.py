@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from .chunks import MAGIC, Samples, another, behind, samples_at
 from .matroska import EBML, segment_end
-from .scanning import Begin, is_noise, matches, padding_from
+from .scanning import Begin, Watched, is_noise, matches, padding_from
 from .stretch import Part
 
 _OGG_BEGIN = Begin(
@@ -37,15 +37,18 @@ _STREAMS = (b"OggS", b"#!AMR", b"\x0bw", b"G", b"\xff\xf1", b"\xff\xf9")
 damage: they have no index that says where the sound ends."""
 
 
-def parts_of(path: Path, warn: Callable[[str], None]) -> list[Part]:
+def parts_of(
+    path: Path, warn: Callable[[str], None], tick: Callable[[], None] = lambda: None
+) -> list[Part]:
     """The recordings of a file in order; mostly one, the file as it stands.
 
     Args:
         path: a file that can be opened.
         warn: called with a line about bytes that are no sound.
+        tick: called now and then while a large file is looked through.
     """
     size = path.stat().st_size
-    with path.open("rb", buffering=0) as file:
+    with Watched(path, tick) as file:
         head = file.read(12)
         if head.startswith(MAGIC):
             return _of_chunks(path, file, size, warn)

@@ -80,7 +80,10 @@ def _opened(part: Part) -> Iterator[SoundFile]:
         if found is None:
             yield held.enter_context(soundfile.SoundFile(file))
             return
-        headed = held.enter_context(soundfile.SoundFile(BytesIO(short_of(file, found))))
+        try:
+            headed = held.enter_context(soundfile.SoundFile(BytesIO(short_of(file, found))))
+        except soundfile.SoundFileError:  # it needs what lies behind the samples
+            headed = held.enter_context(soundfile.SoundFile(file))
         if not headed.subtype.startswith(_PLAIN):
             yield headed
             return

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 LONGEST = 64
 """Bytes that the beginning of a file takes."""
+_OFTEN = 1 << 26  # bytes; some seconds' worth on a slow drive
 _LARGEST_TAG = 1 << 24  # bytes
 _MANY_ZEROS = 4096  # a last frame has fewer
 _PACKET = 188  # bytes of MPEG-TS
@@ -19,6 +22,24 @@ _ZEROS = bytes(_BLOCK)
 _TEXT = b"\t\n\r\f" + bytes(range(32, 127))
 _JUDGED = (64, 1 << 14)  # bytes that it takes to know text, and what is packed
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
+
+
+class Watched(io.FileIO):
+    """A file that is read without a buffer, and tells when it has been read from for a while."""
+
+    def __init__(self, path: Path, tick: Callable[[], None]) -> None:
+        """Open it; `tick` is called every `_OFTEN` bytes."""
+        super().__init__(path)
+        self._tick, self._left = tick, _OFTEN
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As every file does."""
+        data = super().read(size) or b""
+        self._left -= len(data)
+        if self._left < 0:
+            self._left = _OFTEN
+            self._tick()
+        return data
 
 
 class Begin(NamedTuple):

@@ -32,6 +32,10 @@ def decode(path, rate, warn, how, tick):
     if path.name == "spin":
         while True:
             pass
+    if path.name == "think":
+        for _ in range(8):
+            time.sleep(0.4)
+            tick()
     if path.name == "eat":
         bytearray(8 << 30)
     if path.name == "chat":

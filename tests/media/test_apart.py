@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.errors import MediaError
 from core.media import apart, launch
 from core.media.apart import decode_apart
 from core.media.decode import decode
+from core.media.listening import Listening
 
 from .decoders import ROOT, heard
 from .sounds import cut, tone, write
@@ -128,6 +130,24 @@ def test_time_stopped_does_not_count(
     for pid in reversed(pids):
         os.kill(pid, signal.SIGCONT)
     assert run.communicate(timeout=60)[0] == "(32000, '')\n"
+
+
+def test_one_that_is_at_work_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile_start: Callable[..., None]
+) -> None:
+    hostile_start(stall=2)
+    heard(tmp_path / "good")
+    monkeypatch.setattr(apart, "STALL", 2.0)
+    assert heard(tmp_path / "think") == (16_000, "")
+
+
+def test_which_track_and_channel_is_said_to_the_decoder(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", np.stack([tone(1), tone(1, hertz=700)], axis=1))
+    second = np.concatenate(list(decode_apart(path, how=Listening("1", "2"))))
+    assert np.array_equal(second, np.concatenate(list(decode(path, how=Listening("1", "2")))))
+    assert not np.array_equal(second, np.concatenate(list(decode(path))))
+    with pytest.raises(MediaError, match="no audio track 2"):
+        list(decode_apart(path, how=Listening("2")))
 
 
 def test_a_decoder_that_nobody_needs_is_ended(tmp_path: Path) -> None:

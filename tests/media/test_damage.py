@@ -177,8 +177,20 @@ def test_a_locked_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom no mode stops
+    # the tests may run as root, whom no mode stops
+    monkeypatch.setattr("core.media.parts.Watched", refuse)
     assert read(path)[1] == "no permission to read it"
+
+
+def test_a_file_that_cannot_be_read_any_more_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    path = write(tmp_path / "a.wav", tone(1))
+    monkeypatch.setattr(Path, "open", gone)
+    assert read(path)[1] == "cannot be read: Input/output error"
 
 
 @pytest.mark.parametrize("rate", [3, 2_000_000, 0xFFFF_FFF0])

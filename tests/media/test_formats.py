@@ -10,6 +10,7 @@ import soundfile
 
 from core.media.blocks import BLOCK_SECONDS
 from core.media.decode import decode, probe_duration
+from core.media.discover import discover
 
 from .sounds import FORMATS, Samples, hertz_of, rms, tone, write, write_av
 
@@ -202,3 +203,14 @@ def test_a_live_recording_without_declared_length_is_no_damage(tmp_path: Path) -
 def test_another_rate_can_be_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", tone(2))
     assert hertz_of(sound_of(path, 24_000), 24_000) == pytest.approx(440, abs=1)
+
+
+def test_what_phones_and_broadcasters_write_is_found_and_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.gsm", tone(2, 8_000), 8_000, format="RAW", subtype="GSM610")
+    os.rename(write(tmp_path / "a.wav", tone(2)), tmp_path / "b.bwf")
+    os.rename(write(tmp_path / "a.ogg", tone(2)), tmp_path / "c.ogx")
+    (tmp_path / "d.ra").write_bytes(b".ra\xfd")
+    found = list(discover([str(tmp_path)]))
+    assert [one.id for one in found] == ["a.gsm", "b.bwf", "c.ogx", "d.ra"]
+    for one in found[:3]:
+        assert hertz_of(sound_of(one.path)[1000:30_000]) == pytest.approx(440, abs=1)

@@ -356,3 +356,43 @@ def test_blocks_of_a_part_are_those_of_the_file(tmp_path: Path) -> None:
     first, second = parts_of(moved, lambda text: None)
     assert (first.start, first.end, second.end) == (0, second.start, moved.stat().st_size)
     assert np.array_equal(np.concatenate(list(decode(moved))), np.concatenate([plain, plain]))
+
+
+@joined("ogg", "opus", "aac", "ac3", "ts", "amr")
+@pytest.mark.parametrize(
+    "more", [bytes(200_000), b"TAG" + b"a title".ljust(125, b"\0")], ids=["zeros", "id3v1"]
+)
+def test_padding_behind_a_stream_is_no_damage(kind: str, more: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    codecs = {
+        "ac3": ("ac3", "ac3", 48_000),
+        "ts": ("aac", "mpegts", 16_000),
+        "amr": ("libopencore_amrnb", "amr", 8_000),
+    }
+    if kind in codecs:
+        codec, container, rate = codecs[kind]
+        write_av(path, tone(4, rate), rate, codec, container)
+    else:
+        write(path, tone(4))
+    whole, error = read(path)
+    assert error == ""
+    path.write_bytes(path.read_bytes() + more)
+    sound, error = read(path)
+    assert error == ""
+    assert np.array_equal(sound, whole)
+
+
+@pytest.mark.parametrize("spoilt", [0, 5])
+def test_a_flac_without_its_first_frame_is_damaged(spoilt: int, tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
+    path = write(tmp_path / "a.flac", tone(10) + noise)
+    data = bytearray(path.read_bytes())
+    at, last = 4, False
+    while not last:
+        last = bool(data[at] & 0x80)
+        at += 4 + int.from_bytes(data[at + 1 : at + 4])
+    data[at + spoilt] ^= 0xFF
+    path.write_bytes(data)
+    sound, error = read(path)
+    assert error
+    assert len(sound) > 100_000

@@ -126,7 +126,7 @@ def test_a_cut_quiet_file_gives_its_first_part(tmp_path: Path) -> None:
 def test_what_is_long_is_read_twice_and_kept_only_once(
     decided: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(levels, "_HELD", 20.0)
+    monkeypatch.setattr(levels, "_HELD", 320_000)
     blocks = [VOICE * np.float32(1e-3)] * 3 + [VOICE] * decided + [VOICE * np.float32(1e-3)]
     begun, ticks, said = [], [], list[str]()
 
