@@ -22,7 +22,7 @@ ANTIPHASE = "antiphase_channels"
 _WINDOW: Seconds = 0.1
 _SAMPLED = 6_000  # Hz: enough samples to know a stretch's power by
 _CANCELLED = 0.2  # of the power that the mean of unrelated channels has
-_AUDIBLE = 1e-8  # power, -80 dB
+_AUDIBLE = 1e-12  # power, -120 dB
 _WORTH_TELLING: Seconds = 1.0
 
 

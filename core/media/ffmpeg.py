@@ -62,7 +62,7 @@ def read_av(
         stream = audio_stream(container, track)
         state = Progress(claims.kind_of(container), stream.codec_context.name)
         state.declared, state.alone = claims.declared(part, container, stream)
-        state.late, state.listed = claims.started(container), stream.frames
+        state.late = claims.started(container)
         yield from join(_in_time(_frames(container, stream, state), container, state))
     _look_again(part, state, stream.rate)
     if verdict := state.verdict():
@@ -138,7 +138,6 @@ def _frames(container: Any, stream: Any, state: Progress) -> Iterator[Any]:
             end_s = end * base.get(packet.stream_index, 0.0) - state.late
             state.reached = max(state.reached, end_s)
         if packet.stream_index == stream.index:
-            state.packets += packet.size > 0
             yield from _decoded(packet, state)
 
 

@@ -30,10 +30,8 @@ class Progress:
         declared: seconds at which the track ends by a trustworthy header, else None.
         alone: `declared` is the track's own; else it is the container's, so all tracks count.
         late: seconds at which the container's clock begins.
-        listed: packets of the track by the container's index; 0 = it has none.
         position: seconds of sound delivered, silence in holes included.
         reached: seconds up to which packets of any track were seen.
-        packets: of the track, with something in them.
         gaps: seconds of silence put in.
         errors: undecodable packets with good ones behind them.
         tail_errors: those with none behind them so far.
@@ -46,10 +44,8 @@ class Progress:
     declared: Seconds | None = None
     alone: bool = True
     late: Seconds = 0.0
-    listed: int = 0
     position: Seconds = 0.0
     reached: Seconds = 0.0
-    packets: int = 0
     gaps: Seconds = 0.0
     errors: int = 0
     tail_errors: int = 0
@@ -78,9 +74,8 @@ class Progress:
 
     @property
     def short(self) -> bool:
-        """Whether it does, and neither its index nor its bytes know better."""
-        all_there = self.listed and self.packets >= self.listed and not self.tail_errors
-        return self.early and not (self.whole or all_there)
+        """Whether it does, and its bytes do not know better."""
+        return self.early and not self.whole
 
     def verdict(self) -> str:
         """One line on what is missing; empty when all is well."""

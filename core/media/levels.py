@@ -26,7 +26,7 @@ _SPREAD = 6.0  # dB by which speech stands out
 _LOWEST, _HIGHEST = -130, 200  # dB, ends of the histogram
 _LOUDEST = 10  # windows that a click does not fill
 _SCALES = (15, 23, 31)  # bits, without the sign
-_OFTEN = 0.05  # of what is heard: a few broken samples are no scale
+_OFTEN, _OFTEN_LATE = 0.05, 0.3  # of a recording, of a block: a few broken samples are no scale
 _LOUD_POWER = 10 ** (_IMPOSSIBLE / 10)
 _ABSURD = 1e6  # samples beyond this are damage, not sound; they would poison the filter
 _HELD = 1 << 22  # samples kept while it is not decided; what is longer is read again
@@ -121,10 +121,10 @@ def correction(meter: Meter) -> Correction:
     return Correction(factor, tuple(said))
 
 
-def _bits(meter: Meter) -> int:
+def _bits(meter: Meter, often: float = _OFTEN) -> int:
     """Of the integers in whose scale the samples are; 0 when they are in [-1, 1]."""
     level = meter.loud()
-    if level <= _IMPOSSIBLE or meter.reached(_IMPOSSIBLE) < _OFTEN * meter.reached(_SILENT):
+    if level <= _IMPOSSIBLE or meter.reached(_IMPOSSIBLE) < often * meter.reached(_SILENT):
         return 0
     return next((bits for bits in _SCALES if level <= 6.02 * bits), 0)
 
@@ -162,8 +162,7 @@ def _late(rate: int, block: Waveform, warn: Callable[[str], None]) -> Correction
             return Correction()
     meter = Meter()
     meter.add(rate, block)
-    bits = _bits(meter)
-    if bits:
+    if bits := _bits(meter, _OFTEN_LATE):
         warn(f"scale_int{bits + 1}")
         return Correction(2.0**-bits, (f"scale_int{bits + 1}",))
     return Correction()

@@ -17,7 +17,7 @@ from core.media.pcm import pcm_duration
 from core.media.stretch import Part
 
 from .reading import read
-from .sounds import Samples, cut, hertz_of, tone, write, write_av
+from .sounds import Samples, cut, garble, hertz_of, tone, write, write_av
 
 # where each container says how many bytes of samples follow: a name, bytes behind it, how, and
 # what counts too
@@ -382,17 +382,64 @@ def test_padding_behind_a_stream_is_no_damage(kind: str, more: bytes, tmp_path: 
     assert np.array_equal(sound, whole)
 
 
-@pytest.mark.parametrize("spoilt", [0, 5])
-def test_a_flac_without_its_first_frame_is_damaged(spoilt: int, tmp_path: Path) -> None:
-    noise = 0.1 * np.random.default_rng(0).standard_normal(160_000).astype(np.float32)
-    path = write(tmp_path / "a.flac", tone(10) + noise)
-    data = bytearray(path.read_bytes())
-    at, last = 4, False
-    while not last:
-        last = bool(data[at] & 0x80)
-        at += 4 + int.from_bytes(data[at + 1 : at + 4])
-    data[at + spoilt] ^= 0xFF
-    path.write_bytes(data)
-    sound, error = read(path)
+def test_a_flac_that_lost_its_first_frame_is_damaged(tmp_path: Path) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    whole = bytearray(write(tmp_path / "a.flac", tone(1) + noise).read_bytes())
+    first, last = 4, False
+    while not last:  # blocks of metadata
+        last = bool(whole[first] & 0x80)
+        first += 4 + int.from_bytes(whole[first + 1 : first + 4])
+    lost = 0
+    for offset in range(0, 400, 20):
+        data = whole.copy()
+        data[first + offset : first + offset + 2] = b"\x00\x7f"
+        (tmp_path / "a.flac").write_bytes(data)
+        sound, error = read(tmp_path / "a.flac")
+        assert error or len(sound) == 16_000
+        lost += len(sound) < 16_000
+    assert lost
+
+
+def test_a_cut_flac_of_digital_silence_is_seen(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.flac", np.zeros(320_000, np.float32)).read_bytes()
+    seen = 0
+    for size in range(400, len(data) - 20, 7):
+        (tmp_path / "a.flac").write_bytes(data[:size])
+        seen += bool(read(tmp_path / "a.flac")[1])
+    # a frame takes a dozen bytes here: one cut in so many is between two, and looks like a split
+    assert seen > 0.8 * len(range(400, len(data) - 20, 7))
+
+
+def test_a_wrong_duration_does_not_hide_what_is_lost(tmp_path: Path) -> None:
+    path = write_av(tmp_path / "a.mkv", tone(20), 16_000, "pcm_s16le", "matroska")
+    whole = read(path)[0]
+    sound, error = read(garble(path, 0.7, 1.0))
+    assert len(sound) < len(whole) - 16_000
     assert error
-    assert len(sound) > 100_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "two"),
+    [
+        ("mkv", ("aac", 16_000), ("libopus", 48_000)),
+        ("mkv", ("flac", 16_000), ("aac", 44_100)),
+        ("ogg", ("libopus", 48_000), ("flac", 16_000)),
+        ("ogg", ("flac", 44_100), ("libopus", 48_000)),
+    ],
+)
+def test_codecs_may_change_on_the_way(
+    kind: str, one: tuple[str, int], two: tuple[str, int], tmp_path: Path
+) -> None:
+    container = {"mkv": "matroska", "ogg": "ogg"}[kind]
+    parts = [
+        write_av(
+            tmp_path / f"{number}.{kind}", tone(2, rate, 440 + 200 * number), rate, codec, container
+        )
+        for number, (codec, rate) in enumerate((one, two))
+    ]
+    path = tmp_path / f"all.{kind}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    sound, error = read(path)
+    assert error == ""
+    assert hertz_of(sound[4000:28_000]) == pytest.approx(440, abs=2)
+    assert hertz_of(sound[-28_000:-4000]) == pytest.approx(640, abs=2)

@@ -115,6 +115,15 @@ def test_broken_samples_are_no_scale(tmp_path: Path) -> None:
     assert np.array_equal(sound[5_001:100_000], VOICE[5_001:100_000])
 
 
+def test_a_second_of_broken_samples_in_a_minute_is_no_scale(tmp_path: Path) -> None:
+    samples = np.tile(VOICE, 6)
+    for second in range(15):
+        samples[second * 16_000] = 1e6
+    sound, _, said = heard(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+    assert said == []
+    assert np.array_equal(sound[-len(VOICE) :], VOICE)
+
+
 def test_a_cut_quiet_file_gives_its_first_part(tmp_path: Path) -> None:
     sound, error, said = heard(cut(scaled(tmp_path / "a.wav", 1e-3)))
     assert error.startswith("breaks off at 6.0 s")
