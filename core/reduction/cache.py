@@ -240,19 +240,21 @@ class ReducedCache(PromptCache):
         """
         left = counted(self.made, self.kept)
         held = self._held([row[:-1] for row in self.kept])
-        return [self._row(*one) for one in zip(self.rows, self.kept, held, left, strict=True)]
+        rows = zip(self.rows, self.kept, left, strict=True)
+        kept = [self._kept(*one) for one in rows]
+        size = self._slot_bytes
+        return [Observed(*one, size) for one in zip(kept, held, strict=True)]
 
-    def _row(
-        self, row: PromptLengths, planned: Counts, held: Counts, left: dict[int, int]
-    ) -> Observed:
+    def _kept(self, row: PromptLengths, planned: Counts, left: dict[int, int]) -> Counts:
+        """See `Observed.kept`; raises as `observed`."""
         kept, now = [], row.audio
         for place, asked in enumerate(planned):
             now = left.get(place, now)
-            if place == len(held) and self.shortened:
+            if place == len(self.layers) and self.shortened:
                 now = asked
             check(place - 1, asked, now)
             kept.append(now)
-        return Observed(tuple(kept), held, self._slot_bytes)
+        return tuple(kept)
 
 
 def _slot_bytes(states: Tensor) -> int:

@@ -104,10 +104,8 @@ class EvictedCache(PromptCache):
         rows = zip(self.rows, self.held, strict=True)
         counted(self.made, [(row.audio, *held) for row, held in rows])
         held = self._held(self.held)
-        return [
-            Observed(kept, slots, self._slot_bytes)
-            for kept, slots in zip(self.kept, held, strict=True)
-        ]
+        size = self._slot_bytes
+        return [Observed(*one, size) for one in zip(self.kept, held, strict=True)]
 
     def _left(self, states: Tensor, plan: CachePlan, after: PromptState) -> Tensor:
         """What stays of (rows, kv_heads, width, head_dim), right-aligned as `after` says."""

@@ -26,8 +26,7 @@ class Observed:
             that runs for the last position alone merges nothing: there the plan stands, as in the
             cost model, which counts that layer whole on both sides.
         held: audio tokens in the cache of each layer.
-        slot_bytes: bytes of the keys and values of one token, in all layers together one after the
-            other.
+        slot_bytes: bytes of the keys and values of one token, in each layer.
     """
 
     kept: Counts
